@@ -1,0 +1,1 @@
+"""Where events enter and leave: Kafka, HTTP, command line, replay."""

@@ -1,0 +1,1 @@
+"""Choosing an expert and learning from labels; calling experts."""

@@ -1,0 +1,1 @@
+"""Keeping the promise: risk control, alarms, guard, publishing."""

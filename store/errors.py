@@ -1,0 +1,120 @@
+"""Everything that can go wrong, by what the caller should do about it.
+
+SteersmanError
+├── SettingsInvalid        fix the configuration and start again
+├── EventRejected          the sender must change the event (HTTP 4xx, dead-letter topic)
+│   ├── RequestConflict    the id was used with another prompt (409)
+│   ├── NotFound           no such request, expert or state (404)
+│   └── NotAllowed         key missing, unknown or without the scope (401, 403)
+├── StoreError             the ledger could not do it
+│   ├── StoreUnavailable   try again later; nothing was stored
+│   ├── StateSuperseded    another publisher was faster; start from the new state
+│   └── LeaseLost          the task has another owner now; drop the result
+├── JudgeError             no label came of it
+│   ├── JudgeUnavailable   an outage: give the task back, it was not sampled out
+│   └── VerdictUnreadable  retried, then a loss for risk, never a training label
+├── ExpertUnavailable      the expert did not answer
+├── BrokerUnavailable      the event stream is away; retry with backoff
+└── StateRefused           a routing state that must not go live; the last good one stays
+"""
+
+from __future__ import annotations
+
+
+class SteersmanError(Exception):
+    """Any error that this project raises on purpose."""
+
+
+class SettingsInvalid(SteersmanError):
+    """The configuration is wrong; the message lists every problem."""
+
+
+class EventRejected(SteersmanError):
+    """An event or request that cannot be accepted.
+
+    Parameters
+    ----------
+    code
+        A stable, machine-readable reason such as ``"prompt_too_long"``; becomes ``error.code``
+        over HTTP and the ``reason`` header of the dead letter.
+    message
+        What is wrong and what to do, for a person. Never contains prompt text.
+    field
+        The offending field, if one can be named.
+    """
+
+    status = 422
+
+    def __init__(self, code: str, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+class RequestConflict(EventRejected):
+    """The id is taken by a different fact."""
+
+    status = 409
+
+
+class NotFound(EventRejected):
+    """There is nothing under that name."""
+
+    status = 404
+
+
+class NotAllowed(EventRejected):
+    """The key is missing (401) or lacks the scope (403)."""
+
+    status = 403
+
+
+class StoreError(SteersmanError):
+    """The ledger could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached; nothing was stored."""
+
+
+class StateSuperseded(StoreError):
+    """The active routing state is no longer the one this candidate was computed from."""
+
+    def __init__(self, *, expected: int, active: int) -> None:
+        super().__init__(f"computed from state {expected}, but {active} is active")
+        self.expected = expected
+        self.active = active
+
+
+class LeaseLost(StoreError):
+    """The lease on a judge task has expired or passed to another worker."""
+
+    def __init__(self, *, task_id: int, worker: str) -> None:
+        super().__init__(f"task {task_id} is no longer leased by {worker}")
+        self.task_id = task_id
+        self.worker = worker
+
+
+class JudgeError(SteersmanError):
+    """The judge gave no usable verdict."""
+
+
+class JudgeUnavailable(JudgeError):
+    """The judge cannot be reached or refuses for now."""
+
+
+class VerdictUnreadable(JudgeError):
+    """The judge answered something that is not a verdict."""
+
+
+class ExpertUnavailable(SteersmanError):
+    """An expert did not answer."""
+
+
+class BrokerUnavailable(SteersmanError):
+    """The event stream cannot be reached."""
+
+
+class StateRefused(SteersmanError):
+    """A routing state is unreadable, implausible or bound to something else."""

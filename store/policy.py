@@ -1,0 +1,114 @@
+"""The operator's settings: absolute, audited, in force everywhere within seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from store.errors import SettingsInvalid
+from store.records import ExpertId, JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """What the operator may set with ``steersman policy set name=value``."""
+
+    reference: ExpertId
+    """The expert whose quality is the yardstick and the safe fallback."""
+    policy: str = "auto"
+    """``auto``, ``reference`` (always the reference) or ``cheapest`` (inside C_lambda)."""
+    alpha: float = 0.10
+    """Risk target: the share of requests with an unacceptable answer, at most."""
+    delta: float = 0.10
+    """One minus the confidence of the ``pac`` and ``anytime`` modes."""
+    margin: float = 0.05
+    """An answer is acceptable if its score is at least the reference's minus this."""
+    label_rate: float = 0.05
+    """Uniform inclusion probability: the share of requests that is judged."""
+    judge_budget_per_day: int = 100_000
+    """Judge tasks a day over all tenants; when spent, sampling stops and an alert is raised."""
+    judge: str = "recorded"
+    """Which configured judge labels."""
+    epsilon: float = 0.02
+    """Share of served exploration, inside C_lambda and the reference only."""
+    ramp_quota: float = 0.01
+    """Share of traffic a ramping expert serves; charged to alpha."""
+    cost_weight: float = 1.0
+    """Judged quality given up per mean reference cost saved, in the choice inside C_lambda."""
+    tau: float = 0.7
+    """Below this gap confidence the comparator decides between the two best."""
+    label_discount: float = 0.995
+    """Weight of a label relative to the next one in the window behind lambda."""
+    age_half_life_requests: int = 20_000
+    """Requests after which unrefreshed labels count half: lambda ages when labels stop."""
+    cluster_prompts: int = 400
+    """Sampled prompts (folds 1-4) on which the clusters are fitted once."""
+    hold: bool = False
+    """Keep the scorer of the active state; only lambda is recomputed. Set by a rollback."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be in (0, 1), got {getattr(self, name)}"
+            for name in ("alpha", "delta", "tau")
+            if not 0.0 < getattr(self, name) < 1.0
+        ]
+        problems += [
+            f"{name} must be in [0, {top}], got {getattr(self, name)}"
+            for name, top in (("epsilon", 0.05), ("ramp_quota", 0.01), ("margin", 1.0))
+            if not 0.0 <= getattr(self, name) <= top
+        ]
+        if not 0.0 <= self.label_rate <= 1.0:
+            problems.append(f"label_rate must be in [0, 1], got {self.label_rate}")
+        if not 0.9 <= self.label_discount <= 1.0:
+            problems.append(f"label_discount must be in [0.9, 1], got {self.label_discount}")
+        if not (math.isfinite(self.cost_weight) and self.cost_weight >= 0.0):
+            problems.append(f"cost_weight must be finite and >= 0, got {self.cost_weight}")
+        if self.age_half_life_requests < 1 or self.judge_budget_per_day < 0:
+            problems.append("age_half_life_requests must be >= 1, judge_budget_per_day >= 0")
+        if self.cluster_prompts < 50:
+            problems.append(f"cluster_prompts must be at least 50, got {self.cluster_prompts}")
+        if self.policy not in {"auto", "reference", "cheapest"}:
+            problems.append(f"policy must be auto, reference or cheapest, got {self.policy!r}")
+        if not self.reference:
+            problems.append("reference must name an expert")
+        if problems:
+            raise SettingsInvalid("; ".join(problems))
+
+    def to_json(self) -> JsonObject:
+        """Return a JSON-ready mapping."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: JsonObject) -> PolicySettings:
+        """Read stored settings; unknown fields are ignored (a newer version wrote them)."""
+        known = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {name: value for name, value in stored.items() if name in known}
+        return cls(**values)
+
+    def changed(self, changes: dict[str, str]) -> PolicySettings:
+        """Return a copy with textual changes applied.
+
+        Raises
+        ------
+        SettingsInvalid
+            An unknown name or an unreadable or forbidden value; lists the valid names.
+        """
+        kinds = {f.name: type(getattr(self, f.name)) for f in fields(self)}
+        if unknown := sorted(set(changes) - set(kinds)):
+            raise SettingsInvalid(f"unknown: {', '.join(unknown)}; valid: {', '.join(kinds)}")
+        values: dict[str, Any] = {}
+        for name, text in changes.items():
+            values[name] = _parsed(name, text, kinds[name])
+        return replace(self, **values)
+
+
+def _parsed(name: str, text: str, kind: type) -> object:
+    if kind is bool:
+        if text.lower() not in {"true", "false"}:
+            raise SettingsInvalid(f"{name} must be true or false, got {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError as problem:
+        raise SettingsInvalid(f"{name} must be a {kind.__name__}, got {text!r}") from problem
