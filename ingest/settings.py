@@ -1,0 +1,77 @@
+"""What the processes read from the environment; ``steersman settings`` prints it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from store.errors import SettingsInvalid
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """``STEERSMAN_HTTP_*``: the HTTP interface."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; any other than loopback requires API keys."""
+    port: int = 8080
+    """Port to listen on; 0 takes a free one."""
+    threads: int = 32
+    """Requests handled at the same time; further ones wait."""
+    max_prompt_bytes: int = 65_536
+    """Longest prompt text in UTF-8 bytes; a longer one is refused with 413."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.port <= 65_535:
+            problems.append(f"port must be in [0, 65535], got {self.port}")
+        if self.threads < 1:
+            problems.append(f"threads must be at least 1, got {self.threads}")
+        if self.max_prompt_bytes < 1:
+            problems.append(f"max_prompt_bytes must be at least 1, got {self.max_prompt_bytes}")
+        if not self.host:
+            problems.append("host must not be empty; 0.0.0.0 listens on every address")
+        if problems:
+            raise SettingsInvalid("; ".join(problems))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """``STEERSMAN_*``: what every role needs."""
+
+    http: HttpSettings = field(default_factory=HttpSettings)
+    database_url: str = field(default="", metadata={"secret": True})
+    """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
+    run_dir: Path = Path(".run")
+    """Directory of everything this process writes besides the database."""
+    encoder: str = "bundled"
+    """Prompt encoder: ``bundled`` or a directory with a sentence-transformers model."""
+    recorded: Path | None = None
+    """File of recorded traffic that experts and judge of kind ``recorded`` answer from."""
+    replica: str = field(default_factory=socket.gethostname, metadata={"default": "host name"})
+    """Name of this process in acknowledgements and leases; unique among running ones."""
+    log_level: str = "INFO"
+    """Least severe message that is logged: DEBUG, INFO, WARNING or ERROR."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.log_level not in LOG_LEVELS:
+            problems.append(f"log_level must be one of {', '.join(LOG_LEVELS)}")
+        if not self.replica:
+            problems.append("replica must not be empty")
+        if not self.encoder:
+            problems.append("encoder must not be empty")
+        if problems:
+            raise SettingsInvalid("; ".join(problems))
