@@ -1,0 +1,296 @@
+"""Decisions, responses, judge tasks and labels in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from store.errors import LeaseLost
+from store.ledger import Decided, Recorded, ResponseOutcome, SettledLabels
+from store.memory_tables import HeldPrompt, HeldTask, Journal, VerdictKey
+from store.records import (
+    Decision,
+    ExpertId,
+    JudgeTask,
+    Label,
+    RequestId,
+    ResponseReceived,
+    SampledRequest,
+    TaskStatus,
+    Verdict,
+)
+
+
+class MemoryDecisions:
+    """``store.ledger.Decisions``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tables = journal.tables
+
+    def record(self, batch: Sequence[Decided]) -> list[Recorded]:
+        return [self._record(decided) for decided in batch]
+
+    def _record(self, decided: Decided) -> Recorded:
+        request_id = decided.prompt.request_id
+        sha256 = hashlib.sha256(decided.prompt.text.encode("utf-8", "surrogatepass")).digest()
+        if (held := self._tables.prompts.get(request_id)) is not None:
+            clash = held.sha256 != sha256
+            stored = None if clash else self._tables.decisions[request_id]
+            return Recorded(request_id=request_id, decision=stored, is_new=False, is_conflict=clash)
+        decision = replace(decided.decision, seq=self._journal.next("seq"))
+        put, tables = self._journal.put, self._tables
+        put(tables.prompts, request_id, HeldPrompt(sha256, decided.prompt.text))
+        put(tables.decisions, request_id, decision)
+        if decision.is_sampled:
+            put(tables.embeddings, request_id, decided.embedding.astype(np.float16))
+            put(tables.awaited, request_id, decision)
+        return Recorded(request_id=request_id, decision=decision, is_new=True, is_conflict=False)
+
+    def find(self, request_id: RequestId) -> Decision | None:
+        return self._tables.decisions.get(request_id)
+
+    def find_many(self, request_ids: Collection[RequestId]) -> dict[RequestId, Decision]:
+        decisions = self._tables.decisions
+        return {name: decisions[name] for name in request_ids if name in decisions}
+
+    def prompt_text(self, request_id: RequestId) -> str | None:
+        held = self._tables.prompts.get(request_id)
+        return held.text if held is not None else None
+
+    def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
+        found = self.find_many(request_ids).values()
+        return sorted(self._sampled(found), key=lambda sampled: sampled.seq)
+
+    def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
+        inside = (d for d in self._tables.decisions.values() if d.fold != excluding_fold)
+        return list(itertools.islice(self._sampled(inside), count))
+
+    def recent_judged(
+        self, count: int, *, excluding_fold: int, without: ExpertId
+    ) -> list[SampledRequest]:
+        newest = reversed(self._tables.decisions.values())
+        wanted = (
+            decision
+            for decision in newest
+            if decision.fold != excluding_fold and self._lacks(decision.request_id, without)
+        )
+        return list(itertools.islice(self._sampled(wanted), count))[::-1]
+
+    def _lacks(self, request_id: RequestId, expert: ExpertId) -> bool:
+        labels = self._tables.labels_of.get(request_id, ())
+        is_judged = any(label.purpose == "traffic" for label in labels)
+        return is_judged and all(label.expert != expert for label in labels)
+
+    def _sampled(self, decisions: Iterable[Decision]) -> Iterable[SampledRequest]:
+        return (
+            SampledRequest(
+                request_id=decision.request_id,
+                seq=decision.seq or 0,
+                fold=decision.fold,
+                inclusion_probability=decision.inclusion_probability,
+                due_experts=decision.due_experts,
+                reference=decision.reference,
+                served_expert=decision.expert,
+                threshold=decision.threshold,
+                state_version=decision.state_version,
+                decided_at=decision.decided_at,
+                tenant=decision.tenant,
+                embedding=self._tables.embeddings[decision.request_id].astype(np.float32),
+            )
+            for decision in decisions
+            if decision.is_sampled
+        )
+
+    def watermark(self, *, now: datetime, timeout_s: float) -> int:
+        oldest = now - timedelta(seconds=timeout_s)
+        outstanding = (d.seq or 0 for d in self._tables.awaited.values() if d.decided_at >= oldest)
+        return min(outstanding, default=self.last_seq() + 1) - 1
+
+    def last_seq(self) -> int:
+        return self._tables.counters.get("seq", 0)
+
+
+def _is_same_answer(one: ResponseReceived, other: ResponseReceived) -> bool:
+    return (one.expert, one.text, one.cost_usd) == (other.expert, other.text, other.cost_usd)
+
+
+class MemoryResponses:
+    """``store.ledger.Responses``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tables = journal.tables
+
+    def record(self, batch: Sequence[ResponseReceived]) -> list[ResponseOutcome]:
+        return [self._record(response) for response in batch]
+
+    def _record(self, response: ResponseReceived) -> ResponseOutcome:
+        if response.request_id not in self._tables.decisions:
+            return ResponseOutcome.UNKNOWN_REQUEST
+        stored = self._tables.responses.get(response.request_id)
+        if stored is None:
+            self._journal.put(self._tables.responses, response.request_id, response)
+            return ResponseOutcome.NEW
+        if _is_same_answer(stored, response):
+            return ResponseOutcome.DUPLICATE
+        return ResponseOutcome.CONFLICT
+
+    def find(self, request_id: RequestId) -> ResponseReceived | None:
+        return self._tables.responses.get(request_id)
+
+    def record_shadow(self, answer: ResponseReceived) -> bool:
+        key = (answer.request_id, answer.expert)
+        if key in self._tables.shadows:
+            return False
+        self._journal.put(self._tables.shadows, key, answer)
+        return True
+
+    def find_shadow(self, request_id: RequestId, expert: ExpertId) -> ResponseReceived | None:
+        return self._tables.shadows.get((request_id, expert))
+
+    def park(self, response: ResponseReceived, original: bytes, *, now: datetime) -> None:
+        key = (response.request_id, response.expert)
+        if key not in self._tables.parked:
+            self._journal.put(self._tables.parked, key, (response, original, now))
+
+    def take_parked(self, *, limit: int) -> list[tuple[ResponseReceived, bytes]]:
+        visible = (key for key in self._by_age() if key[0] in self._tables.decisions)
+        return self._take(itertools.islice(visible, limit))
+
+    def take_expired(self, *, before: datetime, limit: int) -> list[tuple[ResponseReceived, bytes]]:
+        expired = (key for key in self._by_age() if self._tables.parked[key][2] < before)
+        return self._take(itertools.islice(expired, limit))
+
+    def _by_age(self) -> list[tuple[RequestId, ExpertId]]:
+        return sorted(self._tables.parked, key=lambda key: (self._tables.parked[key][2], key))
+
+    def _take(
+        self, keys: Iterable[tuple[RequestId, ExpertId]]
+    ) -> list[tuple[ResponseReceived, bytes]]:
+        taken = [self._journal.drop(self._tables.parked, key) for key in list(keys)]
+        return [(held[0], held[1]) for held in taken if held is not None]
+
+
+class MemoryTasks:
+    """``store.ledger.Tasks``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tables = journal.tables
+
+    def add(self, tasks: Sequence[JudgeTask]) -> int:
+        new = 0
+        for task in tasks:
+            key = (task.request_id, task.purpose, frozenset(task.experts))
+            if key in self._tables.task_keys:
+                continue
+            task_id = self._journal.next("task")
+            self._journal.put(self._tables.task_keys, key, task_id)
+            pending = replace(task, task_id=task_id, status=TaskStatus.PENDING, attempts=0)
+            self._put(HeldTask(pending, due_at=task.created_at))
+            new += 1
+        if new:
+            self._journal.heard.add("tasks")
+        return new
+
+    def _put(self, held: HeldTask) -> None:
+        self._journal.put(self._tables.tasks, held.task.task_id or 0, held)
+
+    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
+        ready = [held for held in self._tables.tasks.values() if _is_ready(held, now)]
+        ready.sort(key=lambda held: (held.task.created_at, held.task.task_id))
+        leased = []
+        for held in ready[:limit]:
+            attempts = held.task.attempts + 1
+            task = replace(held.task, status=TaskStatus.LEASED, attempts=attempts)
+            self._put(HeldTask(task, held.due_at, worker, now + timedelta(seconds=lease_s)))
+            leased.append(task)
+        return leased
+
+    def finish(self, task_id: int, *, worker: str) -> None:
+        self._settle(replace(self._owned(task_id, worker), status=TaskStatus.DONE))
+
+    def give_back(
+        self, task_id: int, *, worker: str, due_at: datetime, error: str, counts: bool
+    ) -> None:
+        task = self._owned(task_id, worker)
+        attempts = task.attempts if counts else task.attempts - 1
+        pending = replace(task, status=TaskStatus.PENDING, attempts=attempts, last_error=error)
+        self._put(HeldTask(pending, due_at=due_at))
+
+    def bury(self, task_id: int, *, worker: str, error: str) -> None:
+        task = self._owned(task_id, worker)
+        self._settle(replace(task, status=TaskStatus.DEAD, last_error=error))
+
+    def _owned(self, task_id: int, worker: str) -> JudgeTask:
+        held = self._tables.tasks.get(task_id)
+        if held is None or held.task.status is not TaskStatus.LEASED or held.worker != worker:
+            raise LeaseLost(task_id=task_id, worker=worker)
+        return held.task
+
+    def _settle(self, task: JudgeTask) -> None:
+        self._put(HeldTask(task, due_at=task.created_at))
+        if task.purpose == "traffic":
+            self._journal.drop(self._tables.awaited, task.request_id)
+
+    def counts(self) -> dict[str, int]:
+        totals = {str(status): 0 for status in TaskStatus}
+        for held in self._tables.tasks.values():
+            totals[held.task.status] += 1
+        return totals
+
+
+def _is_ready(held: HeldTask, now: datetime) -> bool:
+    if held.task.status is TaskStatus.PENDING:
+        return held.due_at <= now
+    is_leased = held.task.status is TaskStatus.LEASED
+    return is_leased and held.expires_at is not None and held.expires_at <= now
+
+
+class MemoryLabels:
+    """``store.ledger.Labels``; transactions are one after the other, so the log is settled."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tables = journal.tables
+
+    def add(self, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> int:
+        for verdict in verdicts:
+            if (key := _verdict_key(verdict)) not in self._tables.verdicts:
+                self._journal.put(self._tables.verdicts, key, verdict)
+        new = [label for label in labels if self._is_added(label)]
+        if new:
+            self._journal.heard.add("labels")
+        return len(new)
+
+    def _is_added(self, label: Label) -> bool:
+        tables, key = self._tables, (label.request_id, label.expert, label.judge_version)
+        if key in tables.labels:
+            return False
+        self._journal.put(tables.labels, key, label)
+        self._journal.append(tables.label_log, label)
+        earlier = tables.labels_of.get(label.request_id, ())
+        self._journal.put(tables.labels_of, label.request_id, (*earlier, label))
+        return True
+
+    def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
+        labels = tuple(self._tables.label_log[cursor : cursor + limit])
+        return SettledLabels(labels, cursor + len(labels))
+
+    def count(self) -> int:
+        return len(self._tables.label_log)
+
+    def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
+        keys = sorted(key for key in self._tables.verdicts if key[0] == request_id)
+        return [self._tables.verdicts[key] for key in keys]
+
+
+def _verdict_key(verdict: Verdict) -> VerdictKey:
+    low, high = sorted((verdict.expert_a, verdict.expert_b))
+    return (verdict.request_id, verdict.judge_version, low, high, verdict.call)
