@@ -1,0 +1,65 @@
+"""Metrics: what is counted, and that no bug can make it grow without end."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest.metrics import LABEL_SETS, Metrics
+from store.memory import MemoryLedger
+
+
+def value_of(metrics: Metrics, series: str) -> float:
+    lines = metrics.render().decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(series + " "))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["events_rejected", "events_rejected_total", "steersman_events_rejected_total"],
+)
+def test_a_counter_is_known_by_its_short_and_its_full_name(name: str) -> None:
+    metrics = Metrics()
+
+    metrics.count(name, source="http", code="not_finite")
+
+    series = 'steersman_events_rejected_total{code="not_finite",source="http"}'
+    assert value_of(metrics, series) == 1.0
+
+
+def test_a_loop_may_name_its_own_counter() -> None:
+    metrics = Metrics()
+
+    metrics.count("stream_retries", topic="router.prompts")
+    metrics.count("stream_retries", topic="router.prompts")
+
+    assert value_of(metrics, 'steersman_stream_retries_total{topic="router.prompts"}') == 2.0
+
+
+def test_surplus_label_values_are_counted_under_other() -> None:
+    metrics = Metrics()
+
+    for number in range(LABEL_SETS + 7):
+        metrics.count("alerts", kind=f"request-{number}")
+
+    assert value_of(metrics, 'steersman_alerts_total{kind="other"}') == 7.0
+
+
+def test_every_gauge_is_set_by_name() -> None:
+    metrics = Metrics()
+
+    metrics.set("lambda", 0.75)
+    metrics.set("judge_tasks", 3, status="pending")
+
+    assert value_of(metrics, "steersman_lambda") == 0.75
+    assert value_of(metrics, 'steersman_judge_tasks{status="pending"}') == 3.0
+
+
+def test_the_ledger_is_looked_at_when_asked() -> None:
+    metrics = Metrics()
+
+    with MemoryLedger().begin() as tx:
+        metrics.observe_ledger(tx)
+
+    assert value_of(metrics, 'steersman_judge_tasks{status="dead"}') == 0.0
+    assert value_of(metrics, "steersman_labels_total") == 0.0
+    assert value_of(metrics, "steersman_outbox_unmarked") == 0.0
