@@ -20,6 +20,10 @@ JsonObject = dict[str, object]
 DEFAULT_TENANT = "default"
 SAFE = 2.0
 """The largest threshold: above every score, so the reference serves and the loss is 0."""
+TRAFFIC = "traffic"
+"""Purpose of a judge task on a sampled request."""
+PROBE = "probe"
+"""Purpose of a judge task that describes a new expert on requests already judged."""
 FOLDS = 5
 """Near-duplicate folds. Fold 0 trains nothing, ever."""
 

@@ -1,0 +1,49 @@
+"""CARGO's gap and what it is worth (arXiv 2509.14899).
+
+The paper routes to the best-scored expert when the gap to the second exceeds a τ picked on the
+test set, on rank targets 0.1 apart. Here the gap is turned into a probability, P(the first really
+is at least as good as the second), learnt online from gaps that were computed before their label
+was (algorithms.md 1.7, rule 4); τ is then a probability. "Good" is the utility that the choice
+maximises: judged quality minus cost_weight times relative cost.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from river import linear_model, optim
+
+from store.records import FloatArray
+
+UNIT = 0.1
+"""Gaps enter the model in tenths, so that one learning rate suits slope and intercept."""
+LEARNING_RATE = 0.05
+
+
+class GapConfidence:
+    """Online logistic regression of "first at least as good" on the gap."""
+
+    def __init__(self) -> None:
+        self._model = linear_model.LogisticRegression(
+            optimizer=optim.SGD(LEARNING_RATE), intercept_lr=LEARNING_RATE
+        )
+
+    def learn(self, gap: float, *, first_holds: bool, weight: float) -> None:
+        """Update with one pair; ``gap`` must predate the pair's label."""
+        self._model.learn_one({"gap": gap / UNIT}, first_holds, w=weight)
+
+    def frozen(self) -> FloatArray:
+        """Return float64[2]: slope per ``UNIT`` and intercept."""
+        return np.array([self._model.weights.get("gap", 0.0), self._model.intercept])
+
+
+def confidence(gap: float, frozen: FloatArray) -> float:
+    """Return P(first at least as good) in (0, 1); never decreasing in the gap."""
+    slope, intercept = float(frozen[0]), float(frozen[1])
+    return sigmoid(max(slope, 0.0) * gap / UNIT + intercept)
+
+
+def sigmoid(x: float) -> float:
+    """Return the logistic function without overflow."""
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0.0 else math.exp(x) / (1.0 + math.exp(x))

@@ -1,0 +1,57 @@
+"""Prompt clusters: fitted once per excluded fold, frozen, and read as a soft membership."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from store.records import FOLDS, Float32Array, FloatArray
+
+CLUSTERS = 32
+SHARPNESS = 20.0
+"""Inverse temperature of the membership softmax over cosines; chosen on llmrouter14 and mmlupro
+(DESIGN.md), not on the demo's traffic."""
+
+
+def fit_centroids(
+    embeddings: Float32Array, folds: Sequence[int], *, clusters: int = CLUSTERS
+) -> Float32Array:
+    """Return float32[5, k, d]: unit centroids, entry e fitted without fold e and without fold 0.
+
+    Entry 0 excludes fold 0 alone; it is the one that serves. k-means (Lloyd, ten starts would
+    change little; two are used) on unit vectors, then the centroids are normalised.
+
+    Parameters
+    ----------
+    embeddings
+        float32[n, d], unit rows, in ledger order.
+    folds
+        The fold of each row.
+    """
+    from sklearn.cluster import KMeans  # noqa: PLC0415  slow to import, needed once
+
+    fold = np.asarray(folds)
+    fitted = []
+    for excluded in range(FOLDS):
+        rows = embeddings[(fold != 0) & (fold != excluded)]
+        k = min(clusters, len(rows))
+        centres = KMeans(k, n_init=2, random_state=excluded).fit(rows).cluster_centers_
+        centres = np.concatenate([centres, np.zeros((clusters - k, rows.shape[1]))])
+        fitted.append(centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12))
+    return np.stack(fitted).astype(np.float32)
+
+
+def membership(embeddings: npt.NDArray[np.floating], centroids: Float32Array) -> FloatArray:
+    """Return float64[..., k]: softmax of ``SHARPNESS`` times the cosine to each centroid.
+
+    ``embeddings`` is [n, d] with centroids [k, d], or [d] with centroids [5, k, d] (all folds'
+    memberships of one prompt).
+    """
+    if embeddings.ndim == 1:
+        cosines = centroids.astype(np.float64) @ embeddings.astype(np.float64)
+    else:
+        cosines = embeddings.astype(np.float64) @ centroids.astype(np.float64).T
+    weights = np.exp(SHARPNESS * (cosines - cosines.max(axis=-1, keepdims=True)))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))

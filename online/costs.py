@@ -1,0 +1,43 @@
+"""What a call is expected to cost (design.md section 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple
+
+from store.errors import EventRejected
+from store.records import Price
+
+NOMINAL_INPUT_TOKENS = 200
+NOMINAL_OUTPUT_TOKENS = 256.0
+"""Assumed until an expert's own answers have been counted."""
+
+
+def check_price(price: Price) -> Price:
+    """Return the price, or raise ``EventRejected``: CSCR's code let unknown experts be free, and
+    free experts took 95 % of the traffic (algorithms.md 6.2, item 7).
+    """
+    parts = astuple(price)
+    if any(not math.isfinite(part) or part < 0.0 for part in parts) or sum(parts) <= 0.0:
+        raise EventRejected(
+            "bad_price",
+            "a price needs at least one positive part and no negative, NaN or infinite one; "
+            "declare a nominal price for a local model",
+            field="price",
+        )
+    return price
+
+
+def expected_cost(
+    price: Price, *, input_tokens: int, mean_output_tokens: float = NOMINAL_OUTPUT_TOKENS
+) -> float:
+    """Return the expected USD of one call."""
+    tokens = (
+        input_tokens * price.input_usd_per_mtok + mean_output_tokens * price.output_usd_per_mtok
+    )
+    return price.request_usd + tokens / 1e6
+
+
+def count_tokens(text: str) -> int:
+    """Return a rough token count: four characters a token, at least one."""
+    return max(1, len(text) // 4)

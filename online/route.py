@@ -1,0 +1,263 @@
+"""The whole decision as one pure function of a request and a routing state (design.md section 5).
+
+Retrieve (CSCR), score, admit C_λ (CR²), choose by utility, compare when the gap is small (CARGO),
+explore inside what is admitted. Deterministic: the draws are hashes of the request id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from online.cargo import confidence
+from online.chance import draw, jitter
+from online.comparator import features, probability
+from online.costs import count_tokens
+from online.scorer import ScorerModel, Scores, score
+from online.state import RoutingState
+from store.errors import EventRejected
+from store.records import (
+    SAFE,
+    ExpertId,
+    ExpertStatus,
+    Float32Array,
+    FloatArray,
+    PromptReceived,
+    Reason,
+    RequestId,
+    Retrieved,
+)
+
+MAX_CANDIDATES = 4
+"""C_λ keeps its highest scores only; still nested in λ (promise.md section 3)."""
+CATEGORY_ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What ``route`` decided and why."""
+
+    expert: ExpertId
+    reason: Reason
+    propensity: float
+    retrieved: tuple[Retrieved, ...] = ()
+    gap: float | None = None
+    gap_confidence: float | None = None
+    comparator_probability: float | None = None
+    category: str = CATEGORY_ALL
+
+
+def route(
+    prompt: PromptReceived, embedding: Float32Array, state: RoutingState, *, degraded: bool = False
+) -> Choice:
+    """Return the expert for a prompt.
+
+    Parameters
+    ----------
+    embedding
+        float32[d], unit length, by the encoder the state is bound to.
+    degraded
+        The ledger is away: no exploration, so that the answer is a pure function of the request
+        id and the state version.
+
+    Raises
+    ------
+    EventRejected
+        The request pins or allows experts that cannot serve it.
+    """
+    if prompt.pinned_expert is not None:
+        return _pinned(prompt.pinned_expert, state)
+    if not _allowed(state.policy.reference, prompt):
+        raise EventRejected(
+            "reference_not_allowed",
+            f"allowed_experts must contain the reference {state.policy.reference!r}: it is the"
+            " safe fallback; pin an expert to do without it",
+            field="allowed_experts",
+        )
+    if state.model is None or state.policy.policy == "reference":
+        reason = state.safe_reason or Reason.ROUTED
+        return Choice(expert=state.policy.reference, reason=reason, propensity=1.0)
+    return _routed(prompt, embedding, state, state.model, explore=not degraded)
+
+
+def admitted(
+    quality: FloatArray, names: Sequence[ExpertId], state: RoutingState, *, threshold: float
+) -> list[int]:
+    """Return C_λ as columns: certified, scored strictly above λ, at most the four highest."""
+    rows = [
+        i
+        for i, name in enumerate(names)
+        if name != state.policy.reference
+        and state.members[name].status is ExpertStatus.CERTIFIED
+        and quality[i] > threshold
+    ]
+    return sorted(rows, key=lambda i: -quality[i])[:MAX_CANDIDATES]
+
+
+def jittered(
+    quality: FloatArray, request_ids: Sequence[RequestId], names: Sequence[ExpertId]
+) -> FloatArray:
+    """Return float64[n, M] scores with their tie-breaking jitter, as thresholds see them."""
+    return quality + jitter(request_ids, names)
+
+
+def _routed(
+    prompt: PromptReceived,
+    embedding: Float32Array,
+    state: RoutingState,
+    model: ScorerModel,
+    *,
+    explore: bool,
+) -> Choice:
+    scores = score(model, embedding[None], excluded=0)
+    names = model.columns
+    quality = jittered(scores.quality, [prompt.request_id], names)[0]
+    costs = state.relative_costs(names, count_tokens(prompt.text))
+    utility = quality - state.policy.cost_weight * costs
+    found = model.index(0, state.nominal_costs).search(
+        scores.query, cost_weight=state.policy.cost_weight
+    )[0]
+    seen = [i for i in found if _allowed(names[i], prompt)]
+    inside = [i for i in admitted(quality, names, state, threshold=state.threshold) if i in seen]
+    reference = names.index(state.policy.reference)
+    if not np.isfinite(utility[reference]):
+        return Choice(expert=state.policy.reference, reason=Reason.SAFE_COLD, propensity=1.0)
+    served = [*inside, reference]
+    best = _preferred(served, utility, costs, state)
+    gap, sure, versus = _gap(scores, utility, costs, seen, reference, served, model, state)
+    chosen, reason = best, Reason.ROUTED if inside else (state.safe_reason or Reason.NO_CANDIDATE)
+    if versus is not None and best == versus.first:
+        chosen, reason = versus.winner, Reason.COMPARATOR
+    expert, reason, propensity = _explored(prompt, state, names, served, chosen, reason, explore)
+    return Choice(
+        expert=expert,
+        reason=reason,
+        propensity=propensity,
+        retrieved=_listed(sorted({*seen, reference}), names, scores, quality, utility, inside),
+        gap=gap,
+        gap_confidence=sure,
+        comparator_probability=versus.probability if versus else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    first: int
+    second: int
+    probability: float
+
+    @property
+    def winner(self) -> int:
+        return self.first if self.probability >= 0.5 else self.second
+
+
+def _gap(
+    scores: Scores,
+    utility: FloatArray,
+    costs: FloatArray,
+    seen: Sequence[int],
+    reference: int,
+    served: Sequence[int],
+    model: ScorerModel,
+    state: RoutingState,
+) -> tuple[float | None, float | None, _Comparison | None]:
+    """Return gap, its confidence and, where it is too small to trust, the comparison.
+
+    The pair is the two best by utility among retrieved ∪ {reference}; the comparator only
+    decides when both may be served.
+    """
+    known = [i for i in {*seen, reference} if np.isfinite(utility[i])]
+    if len(known) < 2:
+        return None, None, None
+    first, second = sorted(known, key=lambda i: (-utility[i], i))[:2]
+    gap = float(utility[first] - utility[second])
+    sure = confidence(gap, model.gap[0])
+    if sure >= state.policy.tau or first not in served or second not in served:
+        return gap, sure, None
+    described = features(
+        table=scores.table[0],
+        calibrated=scores.calibrated[0],
+        cosine=scores.cosine[0],
+        relative_cost=costs,
+    )
+    p = probability(described[first], described[second], model.comparator[0])
+    return gap, sure, _Comparison(first, second, p)
+
+
+def _preferred(
+    served: Sequence[int], utility: FloatArray, costs: FloatArray, state: RoutingState
+) -> int:
+    if state.policy.policy == "cheapest":
+        return min(served, key=lambda i: (costs[i], -utility[i]))
+    return max(served, key=lambda i: utility[i])
+
+
+def _explored(
+    prompt: PromptReceived,
+    state: RoutingState,
+    names: Sequence[ExpertId],
+    served: Sequence[int],
+    chosen: int,
+    reason: Reason,
+    explore: bool,
+) -> tuple[ExpertId, Reason, float]:
+    """Return the served expert with the probability that the policy serves it.
+
+    With probability q a ramping expert (its quota), else with probability ε a uniform member of
+    C_λ ∪ {reference}, else the deterministic choice. At SAFE, and degraded, nothing is explored.
+    """
+    if not explore or state.threshold >= SAFE:
+        return names[chosen], reason, 1.0
+    ramping = [
+        m.name for m in state.pool if m.status is ExpertStatus.RAMPING and _allowed(m.name, prompt)
+    ]
+    quota = state.policy.ramp_quota if ramping else 0.0
+    if draw("ramp", prompt.request_id) < quota:
+        pick = int(draw("ramp-expert", prompt.request_id) * len(ramping))
+        return ramping[pick], Reason.RAMP, quota / len(ramping)
+    epsilon = state.policy.epsilon if len(served) > 1 else 0.0
+    if draw("explore", prompt.request_id) < epsilon:
+        chosen_now = served[int(draw("explore-expert", prompt.request_id) * len(served))]
+        reason = Reason.EXPLORED
+    else:
+        chosen_now = chosen
+    share = epsilon / len(served) + (1.0 - epsilon) * (chosen_now == chosen)
+    return names[chosen_now], reason, (1.0 - quota) * share
+
+
+def _pinned(expert: ExpertId, state: RoutingState) -> Choice:
+    if expert not in state.members:
+        raise EventRejected(
+            "unknown_expert", f"no active expert is called {expert!r}", field="expert"
+        )
+    return Choice(expert=expert, reason=Reason.PINNED, propensity=1.0)
+
+
+def _allowed(expert: ExpertId, prompt: PromptReceived) -> bool:
+    return prompt.allowed_experts is None or expert in prompt.allowed_experts
+
+
+def _listed(
+    rows: Sequence[int],
+    names: Sequence[ExpertId],
+    scores: Scores,
+    quality: FloatArray,
+    utility: FloatArray,
+    inside: Sequence[int],
+) -> tuple[Retrieved, ...]:
+    return tuple(
+        Retrieved(
+            expert=names[i],
+            cosine=float(scores.cosine[0, i]),
+            score=_number(quality[i]),
+            utility=_number(utility[i]),
+            is_candidate=i in inside,
+        )
+        for i in rows
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,110 @@
+"""What was learnt, frozen: arrays from which any prompt's scores follow.
+
+Leading axis of every array: the excluded fold e. Entry e was trained on labels of folds other than
+0 and e; entry 0 serves. A window label of fold f is only ever scored by entry f, so no label
+calibrates a score that it trained (promise.md section 1): an in-sample path does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from online.clusters import membership
+from online.isotonic import KNOTS
+from online.retrieve import DescriptorIndex
+from store.records import FOLDS, ExpertId, Float32Array, FloatArray
+
+MIN_EVIDENCE = 8.0
+"""Effective labels below which an expert gets no score in a fold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerModel:
+    """The frozen scorer. M experts (columns, the reference among them), K clusters, E = 5."""
+
+    columns: tuple[ExpertId, ...]
+    centroids: Float32Array
+    """float32[E, K, d], unit rows."""
+    table: FloatArray
+    """float64[E, K, M]: judged quality by cluster, shrunk to the expert's mean."""
+    evidence: FloatArray
+    """float64[E, M]: effective labels behind an expert's column."""
+    descriptors: FloatArray
+    """float64[E, M, K]: unit rows, an expert's accuracy profile over the clusters."""
+    calibration: FloatArray
+    """float64[E, M, 33]: isotonic map from cosine to judged quality."""
+    gap: FloatArray
+    """float64[E, 2]: slope and intercept of the gap confidence."""
+    comparator: FloatArray
+    """float64[E, 4]: the comparator's weights."""
+    indexes: dict[int, DescriptorIndex] = field(
+        default_factory=dict, compare=False, repr=False, hash=False
+    )
+
+    def index(self, excluded: int, costs: FloatArray) -> DescriptorIndex:
+        """Return the retrieval index of one excluded fold, built once per price vector."""
+        found = self.indexes.get(excluded)
+        if found is None or not np.array_equal(found.costs, costs):
+            found = DescriptorIndex.build(
+                self.descriptors[excluded], costs, routable=self.evidence[excluded] >= MIN_EVIDENCE
+            )
+            self.indexes[excluded] = found
+        return found
+
+    def sha256(self) -> str:
+        """Return a hash of every array and the columns."""
+        digest = hashlib.sha256("\x1f".join(self.columns).encode())
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray):
+                digest.update(f"{item.name}{value.dtype}{value.shape}".encode())
+                digest.update(np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of n prompts for M experts; NaN where an expert has no evidence."""
+
+    cosine: FloatArray
+    """float64[n, M]"""
+    table: FloatArray
+    """float64[n, M]: the cluster tables' part of the score."""
+    calibrated: FloatArray
+    """float64[n, M]: the calibrated cosine's part."""
+    quality: FloatArray
+    """float64[n, M] in [0, 1]: their average, before jitter."""
+    query: FloatArray
+    """float64[n, K]: unit membership vectors, the retrieval queries."""
+
+
+def score(model: ScorerModel, embeddings: Float32Array, *, excluded: int) -> Scores:
+    """Return the scores of float32[n, d] prompts by the entry fitted without one fold."""
+    weights = membership(embeddings, model.centroids[excluded])
+    query = unit_rows(weights)
+    cosine = query @ model.descriptors[excluded].T
+    table = weights @ model.table[excluded]
+    calibrated = np.column_stack(
+        [
+            np.interp(cosine[:, m], KNOTS, model.calibration[excluded, m])
+            for m in range(len(model.columns))
+        ]
+    )
+    known = model.evidence[excluded] >= MIN_EVIDENCE
+    quality = np.where(known, np.clip((table + calibrated) / 2.0, 0.0, 1.0), np.nan)
+    return Scores(cosine, table, calibrated, quality, query)
+
+
+def unit_rows(rows: FloatArray) -> FloatArray:
+    """Return rows scaled to unit length; a zero row stays zero."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))
+
+
+def excluded_fold(fold: int) -> int:
+    """Return the scorer entry that may score a label of this fold: the one without it."""
+    if not 0 <= fold < FOLDS:
+        raise ValueError(f"fold must be in 0..{FOLDS - 1}, got {fold}")
+    return fold

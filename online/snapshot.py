@@ -1,0 +1,129 @@
+"""Routing states to bytes and back: safetensors with a JSON header, never pickle.
+
+Readers accept unknown header fields (a rollback reads what a newer version wrote) and refuse
+unknown formats, wrong checksums and implausible content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from online.scorer import ScorerModel
+from online.state import PoolMember, RoutingState
+from store.errors import SettingsInvalid, StateRefused
+from store.policy import PolicySettings
+from store.records import ExpertId, ExpertStatus, Price, Reason
+
+FORMAT = 1
+MAX_BYTES = 16 * 1024 * 1024
+_ARRAYS = ("centroids", "table", "evidence", "descriptors", "calibration", "gap", "comparator")
+
+
+def dump(state: RoutingState) -> bytes:
+    """Return the state as bytes; equal states give equal bytes."""
+    header = {
+        "kind": "steersman.routing_state",
+        "format": FORMAT,
+        "version": state.version,
+        "parent": state.parent,
+        "policy": state.policy.to_json(),
+        "policy_version": state.policy_version,
+        "encoder": state.encoder,
+        "pool": [asdict(m) for m in state.pool],
+        "threshold": state.threshold,
+        "safe_reason": state.safe_reason,
+        "effective_labels": state.effective_labels,
+        "columns": list(state.model.columns) if state.model else None,
+    }
+    tensors = (
+        {n: np.ascontiguousarray(getattr(state.model, n)) for n in _ARRAYS} if state.model else {}
+    )
+    payload = save(tensors, metadata={"header": json.dumps(header, sort_keys=True)})
+    if len(payload) > MAX_BYTES:
+        raise StateRefused(f"the state has {len(payload)} bytes, more than {MAX_BYTES}")
+    return payload
+
+
+def load_state(payload: bytes, *, sha256: str) -> RoutingState:
+    """Return the state of a payload.
+
+    Raises
+    ------
+    StateRefused
+        Checksum, format, shape or content is wrong; the last good state must go on serving.
+    """
+    if checksum(payload) != sha256:
+        raise StateRefused("the checksum does not match: the stored state is damaged")
+    try:
+        header = _header(payload)
+        tensors = load(payload)
+        return _state(header, tensors)
+    except (KeyError, TypeError, ValueError, SafetensorError, SettingsInvalid) as problem:
+        raise StateRefused(f"the state cannot be read: {problem}") from problem
+
+
+def checksum(payload: bytes) -> str:
+    """Return the payload's sha256."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def renumbered(state: RoutingState, *, version: int, parent: int) -> RoutingState:
+    """Return the state under another version: what a rollback publishes."""
+    return replace(state, version=version, parent=parent)
+
+
+def _header(payload: bytes) -> dict[str, object]:
+    length = int.from_bytes(payload[:8], "little")
+    outer = json.loads(payload[8 : 8 + length])
+    header: dict[str, object] = json.loads(outer["__metadata__"]["header"])
+    if header.get("kind") != "steersman.routing_state" or header.get("format") != FORMAT:
+        raise StateRefused(f"unknown kind or format {header.get('format')}; this reads {FORMAT}")
+    return header
+
+
+def _state(header: dict[str, object], tensors: dict[str, Any]) -> RoutingState:
+    known = {f.name for f in fields(RoutingState)}
+    values: dict[str, object] = {k: v for k, v in header.items() if k in known}
+    columns = header["columns"]
+    model = None
+    if isinstance(columns, list):
+        model = ScorerModel(
+            columns=tuple(ExpertId(c) for c in columns), **{n: tensors[n] for n in _ARRAYS}
+        )
+    reason = header["safe_reason"]
+    values |= {
+        "policy": PolicySettings.from_json(_mapping(header["policy"])),
+        "pool": tuple(_member(_mapping(m)) for m in _list(header["pool"])),
+        "model": model,
+        "safe_reason": Reason(str(reason)) if reason is not None else None,
+    }
+    return RoutingState(**values)  # type: ignore[arg-type]  # checked by __post_init__ and shape
+
+
+def _member(stored: dict[str, object]) -> PoolMember:
+    price = {k: float(str(v)) for k, v in _mapping(stored["price"]).items()}
+    return PoolMember(
+        name=ExpertId(str(stored["name"])),
+        status=ExpertStatus(str(stored["status"])),
+        price=Price(**price),
+        mean_output_tokens=float(str(stored["mean_output_tokens"])),
+    )
+
+
+def _mapping(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {type(value).__name__}")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, got {type(value).__name__}")
+    return value

@@ -1,0 +1,141 @@
+"""The routing state: everything a decision depends on besides the request. Immutable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, expected_cost
+from online.scorer import ScorerModel
+from store.errors import StateRefused
+from store.policy import PolicySettings
+from store.records import SAFE, Expert, ExpertId, ExpertStatus, FloatArray, Price, Reason
+from store.transitions import JUDGED
+
+_ACTIVE = JUDGED | {ExpertStatus.DESCRIBED, ExpertStatus.REGISTERED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolMember:
+    """An expert as the state knows it."""
+
+    name: ExpertId
+    status: ExpertStatus
+    price: Price
+    mean_output_tokens: float = NOMINAL_OUTPUT_TOKENS
+
+    def cost(self, input_tokens: int) -> float:
+        """Return the expected USD of one call."""
+        return expected_cost(
+            self.price, input_tokens=input_tokens, mean_output_tokens=self.mean_output_tokens
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingState:
+    """One consistent bundle: scorer, pool, prices, policy, threshold.
+
+    A request sees the whole of one state or the whole of another, never a mixture.
+    """
+
+    version: int
+    parent: int
+    policy: PolicySettings
+    policy_version: int
+    encoder: str
+    """Identity of the encoder the scorer was fitted on."""
+    pool: tuple[PoolMember, ...]
+    model: ScorerModel | None
+    threshold: float
+    """λ: an expert may be served if its score is strictly above it; ``SAFE`` admits none."""
+    safe_reason: Reason | None
+    """Why the threshold is ``SAFE``; None when it is not."""
+    effective_labels: float
+
+    def __post_init__(self) -> None:
+        if self.policy.reference not in {m.name for m in self.pool}:
+            raise StateRefused(f"the reference {self.policy.reference!r} is not in the pool")
+        if not 0.0 <= self.threshold <= SAFE:
+            raise StateRefused(f"threshold {self.threshold} is outside [0, {SAFE}]")
+        if (self.threshold >= SAFE) != (self.safe_reason is not None):
+            raise StateRefused("SAFE needs a reason, and only SAFE has one")
+        if self.model is not None:
+            _check_model(self.model, [m.name for m in self.pool])
+
+    @cached_property
+    def members(self) -> dict[ExpertId, PoolMember]:
+        """Return the pool by name."""
+        return {m.name: m for m in self.pool}
+
+    @property
+    def reference(self) -> PoolMember:
+        """Return the yardstick and safe fallback."""
+        return self.members[self.policy.reference]
+
+    def relative_costs(self, columns: Sequence[ExpertId], input_tokens: int) -> FloatArray:
+        """Return float64[M]: expected cost over the reference's, by column."""
+        unit = self.reference.cost(input_tokens)
+        return np.array([self.members[name].cost(input_tokens) / unit for name in columns])
+
+    @cached_property
+    def nominal_costs(self) -> FloatArray:
+        """Return the relative costs of the model's columns at the nominal prompt length."""
+        columns = self.model.columns if self.model else ()
+        return self.relative_costs(columns, NOMINAL_INPUT_TOKENS)
+
+    @cached_property
+    def binding(self) -> str:
+        """Return a hash of everything that shapes the served choice except λ itself.
+
+        λ is only valid with this binding (design.md section 4, rule 6); two learners that saw the
+        same labels have the same one.
+        """
+        shaping = {
+            "encoder": self.encoder,
+            "policy": {k: v for k, v in self.policy.to_json().items() if k not in _NOT_SHAPING},
+            "pool": [asdict(m) for m in self.pool],
+            "model": self.model.sha256() if self.model else None,
+        }
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+_NOT_SHAPING = {"judge_budget_per_day", "judge", "delta", "hold"}
+
+
+def pool_of(
+    experts: Sequence[Expert], *, output_tokens: dict[ExpertId, float]
+) -> tuple[PoolMember, ...]:
+    """Return the pool of a new state: every expert that is not retired or paused."""
+    return tuple(
+        PoolMember(
+            name=e.name,
+            status=e.status,
+            price=e.price,
+            mean_output_tokens=output_tokens.get(e.name, NOMINAL_OUTPUT_TOKENS),
+        )
+        for e in experts
+        if e.status in _ACTIVE
+    )
+
+
+def _check_model(model: ScorerModel, pool: Sequence[ExpertId]) -> None:
+    if missing := set(model.columns) - set(pool):
+        raise StateRefused(f"the scorer knows experts that the pool lacks: {sorted(missing)}")
+    arrays = (model.centroids, model.table, model.evidence, model.descriptors, model.calibration)
+    if not all(np.all(np.isfinite(a)) for a in (*arrays, model.gap, model.comparator)):
+        raise StateRefused("the scorer holds NaN or infinite numbers")
+    folds, k, m = len(model.table), model.centroids.shape[1], len(model.columns)
+    shapes = {
+        "table": (folds, k, m),
+        "evidence": (folds, m),
+        "descriptors": (folds, m, k),
+        "gap": (folds, 2),
+    }
+    for name, shape in shapes.items():
+        if getattr(model, name).shape != shape:
+            raise StateRefused(f"{name} has shape {getattr(model, name).shape}, not {shape}")
