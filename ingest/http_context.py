@@ -1,0 +1,62 @@
+"""What the HTTP routes are given; nothing in them is global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastapi import Request
+
+from ingest.keys import KeyRing, Scope
+from ingest.metrics import Metrics
+from ingest.ports import Handler
+from ingest.settings import HttpSettings
+from store.clock import Clock
+from store.ledger import Ledger
+from store.records import ApiKey, JsonObject
+
+
+class Live(Protocol):
+    """The routing state this process serves."""
+
+    def version(self) -> int:
+        """Return its version, 0 while none is loaded."""
+        ...
+
+    def describe(self) -> JsonObject:
+        """Return what a person wants to know of it, as JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpContext:
+    """The dependencies of ``build_app``."""
+
+    handler: Handler
+    ledger: Ledger
+    live: Live
+    metrics: Metrics
+    clock: Clock
+    settings: HttpSettings
+    replica: str
+    rollback: Callable[[int, str], int]
+    """``rollback(version, actor)`` publishes a copy of that state and returns its new version;
+    raises ``NotFound``, ``StateSuperseded`` or ``StateRefused``."""
+
+
+class Access:
+    """Who may call a route: changes always need an admin key, the rest only off loopback."""
+
+    def __init__(self, context: HttpContext) -> None:
+        self._ring = KeyRing(context.ledger, context.clock)
+        self._is_open = context.settings.is_loopback
+
+    def admin(self, request: Request) -> ApiKey:
+        """Return the admin key of a request that changes something; its name is the actor."""
+        return self._ring.require(request.headers.get("authorization"), Scope.ADMIN)
+
+    def require(self, request: Request, scope: Scope) -> None:
+        """Check the key of a request that changes no configuration."""
+        if not self._is_open:
+            self._ring.require(request.headers.get("authorization"), scope)

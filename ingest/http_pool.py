@@ -1,0 +1,145 @@
+"""Experts and alerts over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from ingest.http_body import StrictRoute
+from ingest.http_context import Access, HttpContext
+from ingest.http_models import (
+    AlertDocument,
+    AlertList,
+    ExpertBody,
+    ExpertChange,
+    ExpertDocument,
+    ExpertList,
+    plain,
+)
+from ingest.http_openapi import admin_only, errors, open_on_loopback
+from ingest.keys import Scope
+from store.errors import NotFound, RequestConflict
+from store.ledger import Transaction
+from store.records import Alert, AuditEntry, Expert, ExpertId, ExpertStatus
+
+log = logging.getLogger(__name__)
+
+
+class PoolRoutes:
+    """``/v1/experts`` and ``/v1/alerts``."""
+
+    def __init__(self, context: HttpContext, access: Access) -> None:
+        self._context = context
+        self._access = access
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        router = APIRouter(route_class=StrictRoute, tags=["pool"])
+        router.add_api_route(
+            "/v1/experts",
+            self.show,
+            methods=["GET"],
+            responses=errors(401, 403, 503),
+            openapi_extra=open_on_loopback(),
+        )
+        router.add_api_route(
+            "/v1/experts",
+            self.add,
+            methods=["POST"],
+            status_code=201,
+            responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
+            openapi_extra=admin_only(),
+        )
+        router.add_api_route(
+            "/v1/experts/{name:path}",
+            self.change,
+            methods=["PATCH"],
+            responses=errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
+            openapi_extra=admin_only(),
+        )
+        router.add_api_route(
+            "/v1/alerts",
+            self.alerts,
+            methods=["GET"],
+            responses=errors(401, 403, 422, 503),
+            openapi_extra=open_on_loopback(),
+        )
+        return router
+
+    def show(self, request: Request) -> ExpertList:
+        """Return every expert, retired ones too."""
+        self._access.require(request, Scope.READ)
+        with self._context.ledger.begin() as tx:
+            experts = tx.experts.all()
+        return ExpertList(experts=[ExpertDocument.model_validate(expert) for expert in experts])
+
+    def add(self, request: Request, body: ExpertBody) -> ExpertDocument:
+        """Register an expert; it is described, shadowed and ramped before it is certified."""
+        actor = self._access.admin(request).name
+        now = self._context.clock.now()
+        expert = Expert(
+            name=ExpertId(body.name),
+            status=ExpertStatus.REGISTERED,
+            price=body.price.to_price(),
+            client=body.client.model_dump(exclude_none=True),
+            added_at=now,
+            status_changed_at=now,
+        )
+        detail = {"expert": body.name, **body.model_dump(mode="json", exclude_none=True)}
+        with self._context.ledger.begin() as tx:
+            tx.experts.add(expert)
+            tx.operations.audit(
+                AuditEntry(actor=actor, action="expert.added", detail=detail, at=now)
+            )
+        log.info("expert.added", extra={"expert": body.name, "actor": actor})
+        return ExpertDocument.model_validate(expert)
+
+    def change(self, request: Request, name: str, body: ExpertChange) -> ExpertDocument:
+        """Change an expert's price, or pause, shadow or retire it."""
+        actor = self._access.admin(request).name
+        expert_id = ExpertId(name)
+        with self._context.ledger.begin() as tx:
+            before = tx.experts.find(expert_id)
+            if before is None:
+                raise NotFound("unknown_expert", "there is no expert of that name", field="name")
+            if body.price is not None:
+                tx.experts.set_price(expert_id, body.price.to_price())
+            if body.status is not None:
+                self._set_status(tx, before, ExpertStatus(body.status))
+            detail = {"expert": name, **body.model_dump(mode="json", exclude_none=True)}
+            now = self._context.clock.now()
+            tx.operations.audit(
+                AuditEntry(actor=actor, action="expert.changed", detail=detail, at=now)
+            )
+            after = tx.experts.find(expert_id)
+        log.info("expert.changed", extra={"expert": name, "actor": actor, "status": body.status})
+        return ExpertDocument.model_validate(after)
+
+    def _set_status(self, tx: Transaction, before: Expert, after: ExpertStatus) -> None:
+        if before.status == after:
+            return
+        policy = tx.policies.current()
+        if policy is not None and policy[1].reference == before.name:
+            raise RequestConflict(
+                "expert_is_reference", "the reference is the safe fallback; set another one first"
+            )
+        now = self._context.clock.now()
+        if not tx.experts.set_status(before.name, before=before.status, after=after, now=now):
+            raise RequestConflict("expert_changed", "its status changed meanwhile; try again")
+
+    def alerts(
+        self, request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    ) -> AlertList:
+        """Return the newest alerts first."""
+        self._access.require(request, Scope.READ)
+        with self._context.ledger.begin() as tx:
+            found = tx.operations.alerts(limit=limit)
+        documents = [_document(alert) for alert in found]
+        return AlertList(alerts=documents)
+
+
+def _document(alert: Alert) -> AlertDocument:
+    facts = {name: getattr(alert, name) for name in AlertDocument.model_fields}
+    return AlertDocument.model_validate(facts | {"evidence": plain(alert.evidence)})

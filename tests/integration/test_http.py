@@ -1,0 +1,478 @@
+"""The HTTP interface, as its callers meet it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from ingest.http_serve import listen, serve
+from ingest.logs import JsonFormatter
+from ingest.settings import HttpSettings
+from store.errors import SettingsInvalid, StateSuperseded, StoreUnavailable
+from tests import factories
+from tests.integration.http_harness import WHISPERED, Api
+
+EXPERT = {
+    "name": "vendor/new-1.5",
+    "price": {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.2, "request_usd": 0},
+    "client": {"kind": "openai", "base_url": "https://llm.example/v1", "model": "new-1.5"},
+}
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[TestClient]:
+    with api.client() as running:
+        yield running
+
+
+def error_of(reply: Any, status: int) -> dict[str, Any]:
+    """Check the one error shape and return its content."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/json"
+    assert set(reply.json()) == {"error"}
+    error: dict[str, Any] = reply.json()["error"]
+    assert set(error) == {"code", "message", "field", "request_id"}
+    return error
+
+
+def decide(client: TestClient, request_id: str = "r1", prompt: str = "What is 2 + 2?") -> Any:
+    body = {"request_id": request_id, "prompt": prompt}
+    return client.post("/v1/routing/decision", json=body)
+
+
+# Decisions
+
+
+def test_a_decision_comes_as_a_document_and_in_short_as_headers(client: TestClient) -> None:
+    reply = decide(client)
+
+    assert reply.status_code == 200
+    assert reply.json()["schema"] == "steersman.decision"
+    assert reply.json()["expert"] == "cheap"
+    assert reply.headers["x-steersman-decision-id"] == "r1"
+    assert reply.headers["x-steersman-expert"] == "cheap"
+    assert reply.headers["x-steersman-reason"] == "routed"
+    assert float(reply.headers["x-steersman-lambda"]) == reply.json()["threshold"]
+    assert int(reply.headers["x-steersman-state-version"]) == reply.json()["state_version"]
+    assert float(reply.headers["x-steersman-overhead-ms"]) >= 0.0
+
+
+def test_a_missing_request_id_is_made_and_the_decision_found_under_it(client: TestClient) -> None:
+    made = client.post("/v1/routing/decision", json={"prompt": "hello"}).json()
+
+    assert uuid.UUID(made["request_id"]).version == 4
+    assert client.get(f"/v1/decisions/{made['request_id']}").json() == made
+
+
+def test_the_same_prompt_again_gets_the_stored_decision(client: TestClient) -> None:
+    assert decide(client).json() == decide(client).json()
+
+
+def test_the_same_id_with_another_prompt_is_a_conflict(client: TestClient) -> None:
+    decide(client)
+
+    error = error_of(decide(client, prompt="Something else"), 409)
+
+    assert (error["code"], error["request_id"]) == ("request_conflict", "r1")
+
+
+def test_an_id_of_any_text_travels_in_path_and_header(client: TestClient) -> None:
+    reply = decide(client, "Ödön/ 1%?#")
+
+    assert reply.headers["x-steersman-decision-id"] == "%C3%96d%C3%B6n/ 1%25?#"
+    found = client.get("/v1/decisions/%C3%96d%C3%B6n%2F%201%25%3F%23")
+    assert found.json()["request_id"] == "Ödön/ 1%?#"
+
+
+def test_messages_are_accepted_in_place_of_a_prompt(client: TestClient) -> None:
+    body = {"messages": [{"role": "user", "content": "hello"}]}
+
+    assert client.post("/v1/routing/decision", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"{", 400, "unreadable_json"),
+        (b"", 400, "unreadable_json"),
+        (b'{"prompt": "\xff"}', 400, "unreadable_json"),
+        (b'{"prompt": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "unreadable_json"),
+        (b'{"prompt": "a", "x": ' + b"[" * 50 + b"]" * 50 + b"}", 400, "unreadable_json"),
+        (b'{"prompt": "a", "x": NaN}', 400, "not_finite"),
+        (b'{"prompt": "a", "x": 1e999}', 400, "not_finite"),
+        (b"[]", 422, "wrong_type"),
+        (b'{"prompt": 3}', 422, "wrong_type"),
+        (b"{}", 422, "missing_field"),
+        (b'{"prompt": "a\\u0000"}', 422, "control_character"),
+        (b'{"prompt": "a", "request_id": "\\u0000"}', 422, "control_character"),
+        (b'{"prompt": "a", "request_id": "\\ud800"}', 422, "lone_surrogate"),
+        (b'{"prompt": "a", "request_id": ""}', 422, "empty_field"),
+        (b'{"prompt": "a", "schema": "steersman.label"}', 422, "unknown_schema"),
+        (b'{"prompt": "' + b"a" * 65_537 + b'"}', 413, "prompt_too_long"),
+        (b'{"prompt": "' + b"a" * 600_000 + b'"}', 413, "body_too_large"),
+    ],
+)
+def test_a_body_that_cannot_be_decided_is_refused_with_its_reason(
+    content: bytes, status: int, code: str, client: TestClient
+) -> None:
+    json_type = {"content-type": "application/json; charset=utf-8"}
+    reply = client.post("/v1/routing/decision", content=content, headers=json_type)
+
+    assert error_of(reply, status)["code"] == code
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"content-type": "text/plain"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+    ],
+)
+def test_another_content_type_is_refused(headers: dict[str, str], client: TestClient) -> None:
+    reply = client.post("/v1/routing/decision", content=b'{"prompt": "a"}', headers=headers)
+
+    assert error_of(reply, 415)["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("path", ["/v1/decisions/%00", "/v1/decisions/" + "x" * 300])
+def test_an_impossible_id_in_a_path_is_refused(path: str, client: TestClient) -> None:
+    error_of(client.get(path), 422)
+
+
+# Feedback
+
+
+def test_feedback_is_stored_once_per_key(client: TestClient) -> None:
+    decide(client)
+    body = {"request_id": "r1", "rating": 1}
+    first, again = (
+        client.post("/v1/feedback", json=body, headers={"Idempotency-Key": "k1"}) for _ in range(2)
+    )
+
+    assert (first.status_code, first.json()["repeated"]) == (201, False)
+    assert (again.status_code, again.json()["repeated"]) == (200, True)
+
+
+def test_feedback_needs_a_key_a_request_and_a_rating(client: TestClient) -> None:
+    body = {"request_id": "unknown", "rating": 0.5}
+    key = {"Idempotency-Key": "k1"}
+
+    missing = error_of(client.post("/v1/feedback", json=body), 422)
+    unknown = error_of(client.post("/v1/feedback", json=body, headers=key), 404)
+    rating = client.post("/v1/feedback", json={"request_id": "r1", "rating": 7}, headers=key)
+
+    assert (missing["code"], missing["field"]) == ("missing_field", "idempotency-key")
+    assert unknown["code"] == "unknown_request"
+    assert error_of(rating, 422)["field"] == "rating"
+    assert "steersman_feedback_unattributed_total 1.0" in client.get("/metrics").text
+
+
+# Experts
+
+
+def test_an_expert_is_registered_listed_priced_and_paused(api: Api, client: TestClient) -> None:
+    admin = api.keys["admin"]
+    path = "/v1/experts/vendor/new-1.5"
+    added = client.post("/v1/experts", json=EXPERT, headers=admin)
+    again = client.post("/v1/experts", json=EXPERT, headers=admin)
+    priced = client.patch(path, json={"price": {"request_usd": 0.5}}, headers=admin)
+    paused = client.patch(path, json={"status": "paused"}, headers=admin)
+    still = client.patch(path, json={"status": "paused"}, headers=admin)
+
+    assert (added.status_code, added.json()["status"]) == (201, "registered")
+    assert error_of(again, 409)["code"] == "expert_exists"
+    assert priced.json()["price"]["request_usd"] == 0.5
+    assert (paused.json()["status"], still.json()["status"]) == ("paused", "paused")
+    names = [expert["name"] for expert in client.get("/v1/experts").json()["experts"]]
+    assert names == ["cheap", "strong", "vendor/new-1.5"]
+    with api.ledger.begin() as tx:
+        assert {e.action for e in tx.operations.audit_trail(limit=9) if e.actor == "admin"} == {
+            "expert.added",
+            "expert.changed",
+        }
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("price", {"price": {"input_usd_per_mtok": 0.0}}),
+        ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": -1}}),
+        ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": "1"}}),
+        ("price.free", {"price": {"free": True}}),
+        ("name", {"name": "a b"}),
+        ("name", {"name": "a\x00"}),
+        ("client", {"client": {"kind": "telepathy"}}),
+        ("client.openai.api_key", {"client": EXPERT["client"] | {"api_key": "sk-1"}}),  # type: ignore[operator]  # a dict
+        ("surprise", {"surprise": 1}),
+    ],
+)
+def test_an_impossible_expert_is_refused(
+    field: str, change: dict[str, Any], api: Api, client: TestClient
+) -> None:
+    reply = client.post("/v1/experts", json=EXPERT | change, headers=api.keys["admin"])
+
+    assert error_of(reply, 422)["field"] == field
+
+
+def test_an_illegal_status_and_the_reference_are_left_alone(api: Api, client: TestClient) -> None:
+    admin = api.keys["admin"]
+
+    shadow = client.patch("/v1/experts/cheap", json={"status": "shadow"}, headers=admin)
+    certified = client.patch("/v1/experts/cheap", json={"status": "certified"}, headers=admin)
+    reference = client.patch("/v1/experts/strong", json={"status": "paused"}, headers=admin)
+    unknown = client.patch("/v1/experts/none", json={"status": "paused"}, headers=admin)
+
+    assert error_of(shadow, 422)["code"] == "illegal_status"
+    assert error_of(certified, 422)["field"] == "status"
+    assert error_of(reference, 409)["code"] == "expert_is_reference"
+    assert error_of(unknown, 404)["code"] == "unknown_expert"
+
+
+# Policy and state
+
+
+def test_policy_changes_as_values_or_text_by_the_keys_name(api: Api, client: TestClient) -> None:
+    change = {"alpha": 0.2, "tau": "0.8", "hold": True, "judge_budget_per_day": 5}
+    changed = client.patch("/v1/policy", json=change, headers=api.keys["admin"])
+
+    assert changed.status_code == 200, changed.text
+    assert changed.json() == client.get("/v1/policy").json()
+    settings = changed.json()["settings"]
+    assert {name: settings[name] for name in change} == change | {"tau": 0.8}
+    with api.ledger.begin() as tx:
+        assert tx.operations.audit_trail(limit=1)[0].actor == "admin"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"alpha": 2}, {"alpha": "nan"}, {"alpha": None}, {"alpah": 0.1}, {"alpha": [1]},
+     {"reference": "nobody"}, {"judge": "a\x00b"}, {"hold": 1}],
+)  # fmt: skip
+def test_an_impossible_policy_is_refused_and_the_old_one_stays(
+    change: dict[str, Any], api: Api, client: TestClient
+) -> None:
+    before = client.get("/v1/policy").json()
+
+    error_of(client.patch("/v1/policy", json=change, headers=api.keys["admin"]), 422)
+
+    assert client.get("/v1/policy").json() == before
+
+
+def test_the_state_says_what_is_in_force_and_who_serves_it(api: Api, client: TestClient) -> None:
+    with api.ledger.begin() as tx:
+        tx.states.record_calibration(factories.calibration())
+
+    shown = client.get("/v1/state").json()
+
+    assert (shown["active"]["version"], shown["active"]["threshold"]) == (1, 0.5)
+    assert (shown["active"]["risk_target"], shown["active"]["effective_labels"]) == (0.1, 120.25)
+    assert list(shown["acknowledged"]) == ["r-1"]
+    assert shown["serving"] == {"version": 1, "gap": None}
+    assert shown["last_calibration"]["reason"] == "feasible"
+    assert [state["cause"] for state in shown["history"]] == ["labels"]
+
+
+def test_an_earlier_state_comes_back_as_a_new_version(api: Api, client: TestClient) -> None:
+    with api.ledger.begin() as tx:
+        tx.states.publish(factories.state(2))
+    admin = api.keys["admin"]
+
+    done = client.post("/v1/state/rollback", json={"version": 1}, headers=admin)
+    unknown = client.post("/v1/state/rollback", json={"version": 99}, headers=admin)
+    zero = client.post("/v1/state/rollback", json={"version": 0}, headers=admin)
+
+    assert done.json() == {"version": 3, "copied_from": 1}
+    assert client.get("/v1/state").json()["active"]["cause"] == "rollback"
+    assert error_of(unknown, 404)["code"] == "unknown_state"
+    error_of(zero, 422)
+
+
+def test_a_rollback_that_lost_a_race_is_a_conflict(api: Api, client: TestClient) -> None:
+    def lost(version: int, actor: str) -> int:
+        raise StateSuperseded(expected=1, active=2)
+
+    api.roll_back = lost  # type: ignore[method-assign]  # another publisher was faster
+    with api.client() as raced:
+        reply = raced.post("/v1/state/rollback", json={"version": 1}, headers=api.keys["admin"])
+
+    assert error_of(reply, 409)["code"] == "state_superseded"
+
+
+def test_alerts_are_listed(client: TestClient) -> None:
+    assert client.get("/v1/alerts").json()["alerts"][0]["kind"] == "expert_regression"
+    error_of(client.get("/v1/alerts?limit=0"), 422)
+    error_of(client.get("/v1/alerts?limit=many"), 422)
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/experts"),
+        ("PATCH", "/v1/experts/cheap"),
+        ("PATCH", "/v1/policy"),
+        ("POST", "/v1/state/rollback"),
+    ],
+)
+def test_a_change_needs_an_admin_key_even_on_loopback(
+    method: str, path: str, api: Api, client: TestClient
+) -> None:
+    bodies = {"/v1/experts": EXPERT, "/v1/experts/cheap": {"status": "paused"}}
+    body = bodies.get(path, {"alpha": 0.1} if path == "/v1/policy" else {"version": 1})
+
+    nobody = client.request(method, path, json=body)
+    router = client.request(method, path, json=body, headers=api.keys["route"])
+
+    assert error_of(nobody, 401)["code"] == "missing_key"
+    assert nobody.headers["www-authenticate"] == "Bearer"
+    assert error_of(router, 403)["code"] == "missing_scope"
+
+
+def test_on_an_exposed_address_everything_but_probes_needs_a_key() -> None:
+    api = Api(settings=HttpSettings(host="192.0.2.1"))
+    prompt = {"prompt": "hello"}
+    with api.client() as client:
+        assert error_of(client.post("/v1/routing/decision", json=prompt), 401)
+        assert error_of(client.get("/v1/experts"), 401)
+        assert error_of(client.get("/v1/experts", headers=api.keys["route"]), 403)
+        for key in ("route", "admin"):
+            decided = client.post("/v1/routing/decision", json=prompt, headers=api.keys[key])
+            assert decided.status_code == 200
+        assert client.get("/v1/experts", headers=api.keys["read"]).status_code == 200
+        for path in ("/health", "/ready", "/metrics", "/openapi.json"):
+            assert client.get(path).status_code == 200
+
+
+# The process
+
+
+def test_ready_waits_for_a_state(api: Api, client: TestClient) -> None:
+    assert client.get("/health").json() == {"status": "alive", "replica": "r-1"}
+    assert client.get("/ready").json() == {"status": "ready", "state_version": 1}
+
+    api.live.loaded = 0
+
+    waiting = client.get("/ready")
+    assert error_of(waiting, 503)["code"] == "no_state"
+    assert waiting.headers["retry-after"] == "1"
+    assert client.get("/health").status_code == 200
+
+
+def test_routes_and_methods_that_do_not_exist_answer_in_the_one_shape(client: TestClient) -> None:
+    assert error_of(client.get("/nowhere"), 404)["code"] == "no_route"
+    assert error_of(client.get("/v1/experts/"), 405)["code"] == "method_not_allowed"
+    not_allowed = client.delete("/v1/policy")
+    assert error_of(not_allowed, 405)["code"] == "method_not_allowed"
+    assert "allow" in not_allowed.headers
+
+
+def test_without_the_ledger_callers_are_told_to_come_back(api: Api, client: TestClient) -> None:
+    api.ledger.is_away = True
+
+    replies = [decide(client), client.get("/v1/experts"), client.get("/v1/decisions/r1")]
+
+    for reply in replies:
+        error = error_of(reply, 503)
+        assert error["code"] == "store_unavailable"
+        assert "db.internal" not in error["message"]
+        assert int(reply.headers["retry-after"]) >= 1
+    assert client.get("/metrics").status_code == 200
+
+
+def test_metrics_show_the_ledger_and_the_refusals(client: TestClient) -> None:
+    client.get("/nowhere")
+
+    text = client.get("/metrics").text
+
+    assert "steersman_lambda 0.5" in text
+    assert "steersman_state_version 1.0" in text
+    assert 'steersman_events_rejected_total{code="no_route",source="http"} 1.0' in text
+
+
+@pytest.mark.parametrize(
+    "cause", [RuntimeError(WHISPERED), StoreUnavailable("away"), KeyError(WHISPERED)]
+)
+def test_no_log_record_holds_a_prompt_or_a_key(
+    cause: Exception, api: Api, client: TestClient
+) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    previous = root.level
+    root.setLevel(logging.DEBUG)
+    try:
+        client.post("/v1/experts", json=EXPERT, headers=api.keys["admin"])
+        decide(client, prompt=WHISPERED)
+        client.post("/v1/routing/decision", content=WHISPERED, headers=api.keys["route"])
+        api.handler.fails_with = cause
+        failed = decide(client, request_id="r2", prompt=WHISPERED)
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(previous)
+
+    logged = stream.getvalue()
+    assert error_of(failed, 503 if isinstance(cause, StoreUnavailable) else 500)
+    assert WHISPERED not in failed.text
+    assert "expert.added" in logged
+    assert isinstance(cause, StoreUnavailable) or "http.failed" in logged
+    for secret in (WHISPERED, *api.secrets):
+        assert secret not in logged
+
+
+def test_the_document_describes_the_errors_of_every_route(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+
+    shape = {"$ref": "#/components/schemas/ErrorDocument"}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            replies = operation["responses"]
+            assert "500" in replies, (method, path)
+            for status in (status for status in replies if int(status) >= 400):
+                assert replies[status]["content"]["application/json"]["schema"] == shape
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    decision = document["paths"]["/v1/routing/decision"]["post"]
+    assert decision["requestBody"]["content"]["application/json"]["schema"]["required"] == []
+
+
+# Serving
+
+
+def test_uvicorn_serves_until_the_stop_event_is_set(api: Api) -> None:
+    stop = threading.Event()
+    settings = HttpSettings(port=0)
+    listener = listen(settings)
+    port = listener.getsockname()[1]
+    thread = threading.Thread(
+        target=serve, args=(api.app(), settings, stop), kwargs={"listener": listener}
+    )
+    thread.start()
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            reply = client.post("/v1/routing/decision", json={"prompt": "hello"})
+            refused = client.post("/v1/routing/decision", json={"prompt": ""})
+        with pytest.raises(SettingsInvalid, match="cannot listen"):
+            listen(HttpSettings(port=port))
+    finally:
+        stop.set()
+        thread.join(20)
+
+    assert (reply.status_code, refused.status_code) == (200, 422)
+    assert not thread.is_alive()
