@@ -1,0 +1,265 @@
+"""Kafka behind the ports; the only importer of ``kafka`` (kafka-python 3)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ingest.ports import Event, Outbound
+from ingest.topics import KafkaSettings, ReceivedEvent
+from store.errors import BrokerUnavailable
+
+with warnings.catch_warnings():
+    # kafka-python 3.0 reads its protocol files with a call that Python 3.11 deprecates.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+    from kafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError
+    from kafka.net.inet import KafkaNetSocket
+
+log = logging.getLogger(__name__)
+
+FETCH_BYTES = 16 * 1024 * 1024
+MESSAGE_BYTES = 1024 * 1024
+CLOSE_S = 5.0
+DIRECT = "direct"
+
+
+class DirectSocket(KafkaNetSocket):  # type: ignore[misc]  # untyped base
+    """Connects like the library's own, but closes a socket that could not connect.
+
+    The library drops it, which warns (``ResourceWarning``) with every attempt while a broker is
+    away. A "proxy" of scheme ``direct`` selects this class.
+    """
+
+    SCHEMES = (DIRECT,)
+
+    async def sock_connect(self, net: Any, sock: Any, *address: Any, **limits: Any) -> Any:
+        """Connect ``sock`` or close it."""
+        try:
+            return await super().sock_connect(net, sock, *address, **limits)
+        except BaseException:  # cancelled too
+            sock.close()
+            raise
+
+
+class KafkaSource:
+    """Consumes topics as a member of a group; connects on the first poll.
+
+    Parameters
+    ----------
+    settings
+        Where the broker is.
+    topics
+        Full names; they must exist (``ensure_topics``).
+    role
+        Completes the group's name: members of one group must read the same topics.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, topics: Sequence[str], role: str) -> None:
+        self._settings = settings
+        self._topics = tuple(topics)
+        self._group = f"{settings.group_id}.{role}"
+        self._consumer: Any = None
+
+    def poll(self, *, timeout_s: float, limit: int) -> list[Event]:
+        try:
+            with _translated("poll"):
+                consumer = self._connected()
+                batches = consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
+        except BrokerUnavailable:
+            self.close()  # join again from the committed offsets
+            raise
+        return [_event(record) for records in batches.values() for record in records]
+
+    def commit(self) -> None:
+        if self._consumer is None:
+            return
+        with _translated("commit"):
+            try:
+                self._consumer.commit(timeout_ms=int(self._settings.timeout_s * 1000))
+            except CommitFailedError:
+                # The group has moved on without us; the new owner gets the events again.
+                log.warning("broker.partitions_lost", extra={"group": self._group})
+
+    def close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with suppress(KafkaError, OSError):  # away already: nothing to leave
+                consumer.close(autocommit=False, timeout_ms=int(CLOSE_S * 1000))
+
+    def _connected(self) -> Any:
+        if self._consumer is None:
+            self._consumer = _open(
+                KafkaConsumer,
+                *self._topics,
+                **_options(self._settings),
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                allow_auto_create_topics=False,
+                session_timeout_ms=self._settings.session_timeout_ms,
+                heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
+                fetch_max_bytes=FETCH_BYTES,
+                max_partition_fetch_bytes=MESSAGE_BYTES,
+                metrics_enabled=False,
+            )
+        return self._consumer
+
+
+class KafkaSink:
+    """Produces with idempotence and waits for every acknowledgement; safe for many threads."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._producer: Any = None
+
+    def publish(self, messages: Sequence[Outbound]) -> None:
+        if not messages:
+            return
+        producer = None
+        try:
+            with _translated("publish"):
+                producer = self._connected()
+                sent = [_send(producer, message) for message in messages]
+                for future in sent:
+                    future.get(timeout=2 * self._settings.timeout_s)
+        except BrokerUnavailable:
+            self._drop(producer)  # what is still queued must not arrive after the retry
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaError):
+                producer.close(timeout=CLOSE_S)
+
+    def _connected(self) -> Any:
+        timeout_ms = int(self._settings.timeout_s * 1000)
+        with self._lock:
+            if self._producer is None:
+                self._producer = _open(
+                    KafkaProducer,
+                    **_options(self._settings),
+                    acks=-1,
+                    enable_idempotence=True,
+                    allow_auto_create_topics=False,
+                    max_block_ms=timeout_ms,
+                    delivery_timeout_ms=2 * timeout_ms,
+                    max_request_size=2 * MESSAGE_BYTES,
+                    metrics_enabled=False,
+                )
+            return self._producer
+
+    def _drop(self, failed: Any) -> None:
+        with self._lock:
+            if failed is None or self._producer is not failed:
+                return
+            self._producer = None
+        with suppress(KafkaError):
+            failed.close(timeout=0)
+
+
+def ensure_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Create the topics that are missing; return their names. Raises ``BrokerUnavailable``."""
+    with _translated("ensure topics"):
+        admin = _open(KafkaAdminClient, **_options(settings))
+        try:
+            present = set(admin.list_topics())
+            shape = {
+                "num_partitions": settings.partitions,
+                "replication_factor": settings.replication_factor,
+            }
+            missing = [name for name in dict.fromkeys(names) if name not in present]
+            return [name for name in missing if _create(admin, name, shape)]
+        finally:
+            admin.close()
+
+
+def _create(admin: Any, name: str, shape: dict[str, int]) -> bool:
+    try:
+        admin.create_topics({name: shape}, wait_for_metadata=True)
+    except TopicAlreadyExistsError:  # another process was faster
+        return False
+    return True
+
+
+def _send(producer: Any, message: Outbound) -> Any:
+    return producer.send(
+        message.topic,
+        key=message.key.encode(),
+        value=message.value,
+        headers=[(name, value.encode()) for name, value in message.headers.items()],
+    )
+
+
+def _event(record: Any) -> ReceivedEvent:
+    return ReceivedEvent(
+        topic=record.topic,
+        value=record.value or b"",  # a tombstone has none
+        key=record.key,
+        partition=record.partition,
+        offset=record.offset,
+        headers={
+            name: (value or b"").decode(errors="replace") for name, value in record.headers or ()
+        },
+    )
+
+
+def _options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every kind of client is told."""
+    timeout_ms = int(settings.timeout_s * 1000)
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "client_id": "steersman",
+        "bootstrap_timeout_ms": timeout_ms,
+        "request_timeout_ms": timeout_ms,
+        "reconnect_backoff_max_ms": 1_000,
+        "proxy_url": f"{DIRECT}://",
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.sasl_mechanism:
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password
+    files = {
+        "ssl_cafile": settings.tls_ca_file,
+        "ssl_certfile": settings.tls_certificate_file,
+        "ssl_keyfile": settings.tls_key_file,
+    }
+    return options | {name: str(path) for name, path in files.items() if path is not None}
+
+
+def _open(kind: Callable[..., Any], *topics: str, **options: Any) -> Any:
+    """Build a client; one that cannot connect leaves no thread or socket behind."""
+    # At DEBUG the library logs keys and values, prompts included.
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    connections: list[Any] = []
+
+    def connect(**config: Any) -> Any:
+        connections.append(KafkaProducer.DEFAULT_CONFIG["kafka_client"](**config))
+        return connections[-1]
+
+    try:
+        return kind(*topics, kafka_client=connect, **options)
+    except BaseException:
+        for connection in connections:
+            connection.close()
+        raise
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, OSError) as problem:
+        # The type only: some of the library's messages quote the request, prompts included.
+        raise BrokerUnavailable(f"{doing}: {type(problem).__name__}") from problem
+
+
+__all__ = ["KafkaSettings", "KafkaSink", "KafkaSource", "ensure_topics"]

@@ -1,0 +1,100 @@
+"""The embedded broker starts without a home, ends with its owner, and its loss is reported."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest import embedded_broker
+from ingest.broker import KafkaSink, KafkaSource, ensure_topics
+from ingest.embedded_broker import EmbeddedBroker
+from ingest.ports import Outbound
+from ingest.topics import KafkaSettings
+from store.errors import BrokerUnavailable, SettingsInvalid
+
+OWNER = """
+import sys, threading
+from pathlib import Path
+from ingest.embedded_broker import EmbeddedBroker
+def start():
+    global broker
+    broker = EmbeddedBroker(Path(sys.argv[1]))
+starter = threading.Thread(target=start)  # the broker must outlive the thread that started it
+starter.start(); starter.join()
+print(broker.bootstrap_servers, flush=True)
+threading.Event().wait()
+"""
+
+
+def answers(address: str) -> bool:
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.kafka
+def test_a_killed_owner_takes_the_broker_with_it(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PATH": os.defpath, "PYTHONPATH": os.getcwd(), "HOME": "/nonexistent"},  # noqa: PTH109
+    )
+    assert owner.stdout is not None
+    address = owner.stdout.readline().strip()
+    assert answers(address)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    owner.stdout.close()
+    deadline = time.monotonic() + 10.0
+    while answers(address) and time.monotonic() < deadline:
+        pass
+    assert not answers(address)
+
+
+@pytest.mark.kafka
+def test_closing_twice_is_harmless_and_frees_the_port(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(tmp_path)
+    assert answers(broker.bootstrap_servers)
+    broker.close()
+    broker.close()
+    assert not answers(broker.bootstrap_servers)
+    assert "listening" in broker.log_file.read_text()
+
+
+def test_a_missing_wheel_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_broker, "WHEEL", "no_such_wheel")
+    with pytest.raises(SettingsInvalid, match=r"pip install 'steersman\[embedded\]'"):
+        EmbeddedBroker(tmp_path)
+
+
+@pytest.mark.kafka
+def test_a_broker_lost_on_the_way_is_reported_within_a_bound(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(tmp_path)
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, timeout_s=1.0)
+    ensure_topics(settings, ["t"])
+    source, sink = KafkaSource(settings, topics=["t"], role="test"), KafkaSink(settings)
+    message = Outbound(topic="t", key="k", value=b"v")
+    sink.publish([message])
+    deadline = time.monotonic() + 30.0
+    while not source.poll(timeout_s=1.0, limit=1):
+        assert time.monotonic() < deadline
+    broker.close()
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        source.commit()
+    with pytest.raises(BrokerUnavailable):
+        sink.publish([message])
+    source.close()
+    sink.close()
+    assert time.monotonic() - started < 20.0
