@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 
 from ingest.batcher import MicroBatcher
 from ingest.http_body import StrictRoute
@@ -63,11 +64,16 @@ def build_app(context: HttpContext) -> FastAPI:
     )
     app.state.max_body_bytes = LONGEST_ESCAPE * context.settings.max_prompt_bytes + ENVELOPE_BYTES
     access = Access(context)
-    app.include_router(RoutingRoutes(context, access, batcher).router())
-    app.include_router(PoolRoutes(context, access).router())
-    app.include_router(StateRoutes(context, access).router())
-    app.include_router(_ProcessRoutes(context).router())
-    ErrorHandlers(context.metrics).install(app)
+    routers = (
+        RoutingRoutes(context, access, batcher).router(),
+        PoolRoutes(context, access).router(),
+        StateRoutes(context, access).router(),
+        _ProcessRoutes(context).router(),
+    )
+    for router in routers:
+        app.include_router(router)
+    routes = [one for router in routers for one in router.routes if isinstance(one, APIRoute)]
+    ErrorHandlers(context.metrics, routes).install(app)
     app.add_middleware(LastResort)
     describe_keys(app)
     return app

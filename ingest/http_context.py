@@ -14,7 +14,7 @@ from ingest.ports import Handler
 from ingest.settings import HttpSettings
 from store.clock import Clock
 from store.ledger import Ledger
-from store.records import ApiKey, JsonObject
+from store.records import JsonObject
 
 
 class Live(Protocol):
@@ -52,11 +52,21 @@ class Access:
         self._ring = KeyRing(context.ledger, context.clock)
         self._is_open = context.settings.is_loopback
 
-    def admin(self, request: Request) -> ApiKey:
-        """Return the admin key of a request that changes something; its name is the actor."""
-        return self._ring.require(request.headers.get("authorization"), Scope.ADMIN)
+    def admin(self, request: Request) -> None:
+        """Check the key of a request that changes something; its name is the actor.
+
+        A dependency, so that it comes before the body is looked at; ``actor_of`` reads the name.
+        """
+        key = self._ring.require(request.headers.get("authorization"), Scope.ADMIN)
+        request.state.actor = key.name
 
     def require(self, request: Request, scope: Scope) -> None:
         """Check the key of a request that changes no configuration."""
         if not self._is_open:
             self._ring.require(request.headers.get("authorization"), scope)
+
+
+def actor_of(request: Request) -> str:
+    """Return whose key ``Access.admin`` found; without that check there is none to return."""
+    actor: str = request.state.actor
+    return actor

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.batcher import Overloaded
@@ -81,8 +83,9 @@ def request_id_of(request: Request) -> str | None:
 class ErrorHandlers:
     """Turns everything raised on purpose into the one shape, and counts it."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, routes: Sequence[APIRoute]) -> None:
         self._metrics = metrics
+        self._routes = routes
 
     def install(self, app: FastAPI) -> None:
         """Make the application answer every error in the one shape."""
@@ -117,7 +120,8 @@ class ErrorHandlers:
         finding = findings[0] if findings else {}
         field = ".".join(str(place) for place in finding.get("loc", ())[1:]) or None
         code = _CODE_OF_VALIDATION.get(str(finding.get("type")), "invalid_field")
-        message = f"{field or 'the body'}: {finding.get('msg', 'is invalid')}"
+        problem_text = str(finding.get("msg", "is invalid")).removeprefix("Value error, ")
+        message = f"{field or 'the body'}: {problem_text}"
         return self._answer(request, 422, code, message, field)
 
     def on_http_error(self, request: Request, problem: Exception) -> Response:
@@ -125,8 +129,18 @@ class ErrorHandlers:
         status = problem.status_code if isinstance(problem, HTTPException) else 400
         phrase = HTTPStatus(status).phrase
         code = _CODE_OF_STATUS.get(status, phrase.lower().replace(" ", "_"))
-        headers = problem.headers if isinstance(problem, HTTPException) else None
+        headers = dict(problem.headers or {}) if isinstance(problem, HTTPException) else {}
+        if allowed := self._allowed(request):
+            headers["allow"] = ", ".join(allowed)
         return self._answer(request, status, code, phrase, headers=headers)
+
+    def _allowed(self, request: Request) -> list[str]:
+        """Return the methods of every route of this path; the framework names the first one's."""
+        methods: set[str] = set()
+        for route in self._routes:
+            if route.matches(request.scope)[0] is Match.PARTIAL:
+                methods |= route.methods or set()
+        return sorted(methods)
 
     def _answer(
         self,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from ingest.http_body import StrictRoute
-from ingest.http_context import Access, HttpContext
+from ingest.http_context import Access, HttpContext, actor_of
 from ingest.http_models import (
     AlertDocument,
     AlertList,
@@ -50,6 +50,7 @@ class PoolRoutes:
             methods=["POST"],
             status_code=201,
             responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
+            dependencies=[Depends(self._access.admin)],
             openapi_extra=admin_only(),
         )
         router.add_api_route(
@@ -57,6 +58,7 @@ class PoolRoutes:
             self.change,
             methods=["PATCH"],
             responses=errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
+            dependencies=[Depends(self._access.admin)],
             openapi_extra=admin_only(),
         )
         router.add_api_route(
@@ -77,7 +79,7 @@ class PoolRoutes:
 
     def add(self, request: Request, body: ExpertBody) -> ExpertDocument:
         """Register an expert; it is described, shadowed and ramped before it is certified."""
-        actor = self._access.admin(request).name
+        actor = actor_of(request)
         now = self._context.clock.now()
         expert = Expert(
             name=ExpertId(body.name),
@@ -98,7 +100,7 @@ class PoolRoutes:
 
     def change(self, request: Request, name: str, body: ExpertChange) -> ExpertDocument:
         """Change an expert's price, or pause, shadow or retire it."""
-        actor = self._access.admin(request).name
+        actor = actor_of(request)
         expert_id = ExpertId(name)
         with self._context.ledger.begin() as tx:
             before = tx.experts.find(expert_id)

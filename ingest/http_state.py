@@ -6,10 +6,10 @@ import json
 import logging
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 
 from ingest.http_body import StrictRoute
-from ingest.http_context import Access, HttpContext
+from ingest.http_context import Access, HttpContext, actor_of
 from ingest.http_models import (
     CalibrationDocument,
     PolicyChange,
@@ -54,6 +54,7 @@ class StateRoutes:
             self.change_policy,
             methods=["PATCH"],
             responses=changes,
+            dependencies=[Depends(self._access.admin)],
             openapi_extra=admin_only(),
         )
         router.add_api_route(
@@ -68,6 +69,7 @@ class StateRoutes:
             self.roll_back,
             methods=["POST"],
             responses=changes,
+            dependencies=[Depends(self._access.admin)],
             openapi_extra=admin_only(),
         )
         return router
@@ -83,7 +85,7 @@ class StateRoutes:
         self, request: Request, body: Annotated[PolicyChange, Body()]
     ) -> PolicyDocument:
         """Change some settings; the others stay, all are checked together."""
-        actor = self._access.admin(request).name
+        actor = actor_of(request)
         changes = {name: _text(value) for name, value in body.items()}
         with self._context.ledger.begin() as tx:
             _, settings = _current(tx)
@@ -117,7 +119,7 @@ class StateRoutes:
 
     def roll_back(self, request: Request, body: RollbackBody) -> RollbackDone:
         """Publish a copy of an earlier state as the next version."""
-        actor = self._access.admin(request).name
+        actor = actor_of(request)
         version = self._context.rollback(body.version, actor)
         log.warning("state.rolled_back", extra={"to": body.version, "actor": actor})
         return RollbackDone(version=version, copied_from=body.version)

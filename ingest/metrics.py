@@ -25,6 +25,8 @@ PHASE_SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05
 COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "decisions": ("Decisions made", ("expert", "reason")),
     "events_rejected": ("Events and requests refused", ("source", "code")),
+    "stream_events": ("Events of the stream by what became of them", ("topic", "outcome")),
+    "outbox_deferred": ("Rounds that left messages for later", ("waiting_for",)),
     "labels": ("Labels in the ledger", ()),
     "alerts": ("Alerts raised by this process", ("kind",)),
     "feedback_unattributed": ("Feedback for unknown requests", ()),

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ingest.topics import KafkaSettings
 from store.errors import SettingsInvalid
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -52,6 +53,7 @@ class ProcessSettings:
     """``STEERSMAN_*``: what every role needs."""
 
     http: HttpSettings = field(default_factory=HttpSettings)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
     run_dir: Path = Path(".run")

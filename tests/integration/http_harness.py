@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -21,6 +22,11 @@ from store.records import Feedback, JsonObject, PromptReceived, ResponseReceived
 from tests import factories
 
 WHISPERED = "the launch code is 0000-prompt"
+EXPERT: dict[str, Any] = {
+    "name": "vendor/new-1.5",
+    "price": {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.2, "request_usd": 0},
+    "client": {"kind": "openai", "base_url": "https://llm.example/v1", "model": "new-1.5"},
+}
 
 
 class AtOnce:
@@ -141,3 +147,13 @@ class Api:
     def client(self) -> TestClient:
         """Return a client; inside its ``with`` block the application runs."""
         return TestClient(self.app(), raise_server_exceptions=False)
+
+
+def error_of(reply: Any, status: int) -> dict[str, Any]:
+    """Check the one error shape and return its content."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/json"
+    assert set(reply.json()) == {"error"}
+    error: dict[str, Any] = reply.json()["error"]
+    assert set(error) == {"code", "message", "field", "request_id"}
+    return error

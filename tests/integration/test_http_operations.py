@@ -1,0 +1,161 @@
+"""Operating the router over HTTP: experts, policy, routing state, alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from store.errors import StateSuperseded
+from tests import factories
+from tests.integration.http_harness import EXPERT, Api, error_of
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[TestClient]:
+    with api.client() as running:
+        yield running
+
+
+# Experts
+
+
+def test_an_expert_is_registered_listed_priced_and_paused(api: Api, client: TestClient) -> None:
+    admin = api.keys["admin"]
+    path = "/v1/experts/vendor/new-1.5"
+    added = client.post("/v1/experts", json=EXPERT, headers=admin)
+    again = client.post("/v1/experts", json=EXPERT, headers=admin)
+    priced = client.patch(path, json={"price": {"request_usd": 0.5}}, headers=admin)
+    paused = client.patch(path, json={"status": "paused"}, headers=admin)
+    still = client.patch(path, json={"status": "paused"}, headers=admin)
+
+    assert (added.status_code, added.json()["status"]) == (201, "registered")
+    assert error_of(again, 409)["code"] == "expert_exists"
+    assert priced.json()["price"]["request_usd"] == 0.5
+    assert (paused.json()["status"], still.json()["status"]) == ("paused", "paused")
+    names = [expert["name"] for expert in client.get("/v1/experts").json()["experts"]]
+    assert names == ["cheap", "strong", "vendor/new-1.5"]
+    with api.ledger.begin() as tx:
+        assert {e.action for e in tx.operations.audit_trail(limit=9) if e.actor == "admin"} == {
+            "expert.added",
+            "expert.changed",
+        }
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("price", {"price": {"input_usd_per_mtok": 0.0}}),
+        ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": -1}}),
+        ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": "1"}}),
+        ("price.free", {"price": {"free": True}}),
+        ("name", {"name": "a b"}),
+        ("name", {"name": "a\x00"}),
+        ("client", {"client": {"kind": "telepathy"}}),
+        ("client.openai.api_key", {"client": EXPERT["client"] | {"api_key": "sk-1"}}),
+        ("surprise", {"surprise": 1}),
+    ],
+)
+def test_an_impossible_expert_is_refused(
+    field: str, change: dict[str, Any], api: Api, client: TestClient
+) -> None:
+    reply = client.post("/v1/experts", json=EXPERT | change, headers=api.keys["admin"])
+
+    assert error_of(reply, 422)["field"] == field
+
+
+def test_an_illegal_status_and_the_reference_are_left_alone(api: Api, client: TestClient) -> None:
+    admin = api.keys["admin"]
+
+    shadow = client.patch("/v1/experts/cheap", json={"status": "shadow"}, headers=admin)
+    certified = client.patch("/v1/experts/cheap", json={"status": "certified"}, headers=admin)
+    reference = client.patch("/v1/experts/strong", json={"status": "paused"}, headers=admin)
+    unknown = client.patch("/v1/experts/none", json={"status": "paused"}, headers=admin)
+
+    assert error_of(shadow, 422)["code"] == "illegal_status"
+    assert error_of(certified, 422)["field"] == "status"
+    assert error_of(reference, 409)["code"] == "expert_is_reference"
+    assert error_of(unknown, 404)["code"] == "unknown_expert"
+
+
+# Policy and state
+
+
+def test_policy_changes_as_values_or_text_by_the_keys_name(api: Api, client: TestClient) -> None:
+    change = {"alpha": 0.2, "tau": "0.8", "hold": True, "judge_budget_per_day": 5}
+    changed = client.patch("/v1/policy", json=change, headers=api.keys["admin"])
+
+    assert changed.status_code == 200, changed.text
+    assert changed.json() == client.get("/v1/policy").json()
+    settings = changed.json()["settings"]
+    assert {name: settings[name] for name in change} == change | {"tau": 0.8}
+    with api.ledger.begin() as tx:
+        assert tx.operations.audit_trail(limit=1)[0].actor == "admin"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"alpha": 2}, {"alpha": "nan"}, {"alpha": None}, {"alpah": 0.1}, {"alpha": [1]},
+     {"reference": "nobody"}, {"judge": "a\x00b"}, {"hold": 1}],
+)  # fmt: skip
+def test_an_impossible_policy_is_refused_and_the_old_one_stays(
+    change: dict[str, Any], api: Api, client: TestClient
+) -> None:
+    before = client.get("/v1/policy").json()
+
+    error_of(client.patch("/v1/policy", json=change, headers=api.keys["admin"]), 422)
+
+    assert client.get("/v1/policy").json() == before
+
+
+def test_the_state_says_what_is_in_force_and_who_serves_it(api: Api, client: TestClient) -> None:
+    with api.ledger.begin() as tx:
+        tx.states.record_calibration(factories.calibration())
+
+    shown = client.get("/v1/state").json()
+
+    assert (shown["active"]["version"], shown["active"]["threshold"]) == (1, 0.5)
+    assert (shown["active"]["risk_target"], shown["active"]["effective_labels"]) == (0.1, 120.25)
+    assert list(shown["acknowledged"]) == ["r-1"]
+    assert shown["serving"] == {"version": 1, "gap": None}
+    assert shown["last_calibration"]["reason"] == "feasible"
+    assert [state["cause"] for state in shown["history"]] == ["labels"]
+
+
+def test_an_earlier_state_comes_back_as_a_new_version(api: Api, client: TestClient) -> None:
+    with api.ledger.begin() as tx:
+        tx.states.publish(factories.state(2))
+    admin = api.keys["admin"]
+
+    done = client.post("/v1/state/rollback", json={"version": 1}, headers=admin)
+    unknown = client.post("/v1/state/rollback", json={"version": 99}, headers=admin)
+    zero = client.post("/v1/state/rollback", json={"version": 0}, headers=admin)
+
+    assert done.json() == {"version": 3, "copied_from": 1}
+    assert client.get("/v1/state").json()["active"]["cause"] == "rollback"
+    assert error_of(unknown, 404)["code"] == "unknown_state"
+    error_of(zero, 422)
+
+
+def test_a_rollback_that_lost_a_race_is_a_conflict(api: Api, client: TestClient) -> None:
+    def lost(version: int, actor: str) -> int:
+        raise StateSuperseded(expected=1, active=2)
+
+    api.roll_back = lost  # type: ignore[method-assign]  # another publisher was faster
+    with api.client() as raced:
+        reply = raced.post("/v1/state/rollback", json={"version": 1}, headers=api.keys["admin"])
+
+    assert error_of(reply, 409)["code"] == "state_superseded"
+
+
+def test_alerts_are_listed(client: TestClient) -> None:
+    assert client.get("/v1/alerts").json()["alerts"][0]["kind"] == "expert_regression"
+    error_of(client.get("/v1/alerts?limit=0"), 422)
+    error_of(client.get("/v1/alerts?limit=many"), 422)
