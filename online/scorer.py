@@ -8,6 +8,7 @@ calibrates a score that it trained (promise.md section 1): an in-sample path doe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -53,6 +54,20 @@ class ScorerModel:
             )
             self.indexes[excluded] = found
         return found
+
+    def restricted(self, names: Collection[ExpertId]) -> ScorerModel:
+        """Return the model without the experts that are not named (paused or retired since)."""
+        kept = [i for i, name in enumerate(self.columns) if name in names]
+        return ScorerModel(
+            columns=tuple(self.columns[i] for i in kept),
+            centroids=self.centroids,
+            table=self.table[:, :, kept],
+            evidence=self.evidence[:, kept],
+            descriptors=self.descriptors[:, kept],
+            calibration=self.calibration[:, kept],
+            gap=self.gap,
+            comparator=self.comparator,
+        )
 
     def sha256(self) -> str:
         """Return a hash of every array and the columns."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,6 @@ def load_state(payload: bytes, *, sha256: str) -> RoutingState:
 def checksum(payload: bytes) -> str:
     """Return the payload's sha256."""
     return hashlib.sha256(payload).hexdigest()
-
-
-def renumbered(state: RoutingState, *, version: int, parent: int) -> RoutingState:
-    """Return the state under another version: what a rollback publishes."""
-    return replace(state, version=version, parent=parent)
 
 
 def _header(payload: bytes) -> dict[str, object]:

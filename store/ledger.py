@@ -153,6 +153,12 @@ class Responses(Protocol):
         """Return the shadow answer."""
         ...
 
+    def mean_output_tokens(self) -> dict[ExpertId, float]:
+        """Return each expert's mean output tokens over its latest answers that state them (served
+        and shadow, at most 1,000 each); experts without any are absent.
+        """
+        ...
+
     def park(self, response: ResponseReceived, original: bytes, *, now: datetime) -> None:
         """Keep a response whose decision is not visible yet; the same id and expert once."""
         ...

@@ -1,0 +1,230 @@
+"""What Kafka and HTTP share: decide, store in one transaction, publish after the commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ingest.live import Live
+from ingest.outbox import OutboxPublisher
+from ingest.wire import encode_decision
+from judge.sampling import due_experts, inclusion_probability, is_drawn
+from online.encode import Encoder
+from online.folds import fold_of, group_of
+from online.route import Choice, route
+from online.state import RoutingState
+from store.clock import Clock
+from store.errors import EventRejected, StoreUnavailable
+from store.ledger import Decided, Ledger, Recorded, ResponseOutcome, Transaction
+from store.records import (
+    TRAFFIC,
+    Decision,
+    ExpertId,
+    Feedback,
+    Float32Array,
+    JudgeTask,
+    OutboxMessage,
+    PromptReceived,
+    Reason,
+    RequestId,
+    ResponseReceived,
+)
+
+log = logging.getLogger(__name__)
+
+DECISIONS = "router.decisions"
+
+
+class RequestHandler:
+    """Implements ``ingest.ports.Handler``."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        live: Live,
+        encoder: Encoder,
+        outbox: OutboxPublisher,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._live = live
+        self._encoder = encoder
+        self._outbox = outbox
+        self._clock = clock
+
+    def on_prompts(self, batch: Sequence[PromptReceived]) -> list[Recorded | EventRejected]:
+        """Decide each prompt once; a redelivered one gets its stored decision.
+
+        One routing state serves the whole batch, and one transaction stores it. The judge's daily
+        budget is taken in that transaction: what is granted decides π.
+        """
+        state = self._live.current()
+        if state is None:
+            raise StoreUnavailable("no routing state is loaded yet; try again")
+        started = self._clock.monotonic()
+        embeddings = self._encoder.encode([prompt.text for prompt in batch])
+        encode_us = int(1e6 * (self._clock.monotonic() - started) / max(1, len(batch)))
+        decided: list[Decided | EventRejected] = []
+        for prompt, embedding in zip(batch, embeddings, strict=True):
+            try:
+                decided.append(self._decide(prompt, embedding, state, encode_us))
+            except EventRejected as rejected:
+                decided.append(rejected)
+        return self._store(decided, state)
+
+    def on_responses(
+        self, batch: Sequence[ResponseReceived]
+    ) -> list[ResponseOutcome | EventRejected]:
+        """Store answers; the judge task of a sampled request appears with its response."""
+        with self._ledger.begin() as tx:
+            decisions = tx.decisions.find_many({r.request_id for r in batch})
+            known = {e.name for e in tx.experts.all()}
+            answers = [self._checked(r, known) for r in batch]
+            accepted = [a for a in answers if isinstance(a, ResponseReceived)]
+            outcomes = iter(tx.responses.record(accepted))
+            results: list[ResponseOutcome | EventRejected] = [
+                next(outcomes) if isinstance(a, ResponseReceived) else a for a in answers
+            ]
+            tx.tasks.add(self._tasks(batch, results, decisions))
+        return results
+
+    def on_feedback(self, feedback: Feedback) -> bool:
+        """Store feedback; it never moves λ."""
+        with self._ledger.begin() as tx:
+            return tx.operations.record_feedback(feedback)
+
+    def _decide(
+        self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState, encode_us: int
+    ) -> Decided:
+        started = self._clock.monotonic()
+        choice = self._routed(prompt, embedding, state)
+        group = group_of(prompt.text, prompt.session_id, tenant=prompt.tenant)
+        due = due_experts(prompt.request_id, state, choice.retrieved)
+        pi = inclusion_probability(state.policy)
+        if choice.reason is Reason.PINNED:
+            pi = 0.0  # pins are outside the promise
+        decision = Decision(
+            request_id=prompt.request_id,
+            tenant=prompt.tenant,
+            decided_at=self._clock.now(),
+            expert=choice.expert,
+            reason=choice.reason,
+            policy=state.policy.policy,
+            propensity=choice.propensity,
+            inclusion_probability=pi,
+            # Nobody to judge against the reference: nothing to wait for.
+            is_sampled=bool(due) and is_drawn(prompt.request_id, pi),
+            due_experts=due,
+            reference=state.policy.reference,
+            retrieved=choice.retrieved,
+            gap=choice.gap,
+            gap_confidence=choice.gap_confidence,
+            comparator_probability=choice.comparator_probability,
+            category=choice.category,
+            threshold=state.threshold,
+            risk_target=state.policy.alpha,
+            effective_labels=state.effective_labels,
+            state_version=state.version,
+            group=group,
+            fold=fold_of(group),
+            timings_us={
+                "encode": encode_us,
+                "route": int(1e6 * (self._clock.monotonic() - started)),
+            },
+        )
+        return Decided(
+            prompt=prompt, decision=decision, embedding=embedding, encoder_hash=state.encoder
+        )
+
+    def _routed(
+        self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState
+    ) -> Choice:
+        """Route; learned state can never fail a request, so any surprise serves the reference."""
+        try:
+            return route(prompt, embedding, state)
+        except EventRejected:
+            raise
+        except Exception:
+            log.exception("route.failed", extra={"state_version": state.version})
+            return Choice(expert=state.policy.reference, reason=Reason.ERROR, propensity=1.0)
+
+    def _store(
+        self, decided: Sequence[Decided | EventRejected], state: RoutingState
+    ) -> list[Recorded | EventRejected]:
+        good = [d for d in decided if isinstance(d, Decided)]
+        with self._ledger.begin() as tx:
+            good = self._within_budget(tx, good, state)
+            recorded = tx.decisions.record(good)
+            outgoing = tx.outbox.add(
+                [_announced(r.decision) for r in recorded if r.is_new and r.decision]
+            )
+            for clash in recorded:
+                if clash.is_conflict:
+                    tx.operations.record_conflict(
+                        clash.request_id, "the id is taken by another prompt", now=self._clock.now()
+                    )
+        self._outbox.publish_now(outgoing)
+        answers = iter(recorded)
+        return [next(answers) if isinstance(d, Decided) else d for d in decided]
+
+    def _within_budget(
+        self, tx: Transaction, good: Sequence[Decided], state: RoutingState
+    ) -> list[Decided]:
+        """Take the sampled requests' share of the day's judge budget; what is not granted is
+        recorded with π = 0: sampling has stopped, and the report says "not covered".
+        """
+        wanted = sum(d.decision.is_sampled for d in good)
+        granted = wanted
+        if wanted:
+            granted = tx.operations.reserve(
+                "judge_tasks",
+                day=self._clock.now().date().isoformat(),
+                amount=wanted,
+                limit=state.policy.judge_budget_per_day,
+            )
+        if granted == wanted:
+            return list(good)
+        kept = 0
+        within: list[Decided] = []
+        for item in good:
+            kept += item.decision.is_sampled
+            spent = kept > granted
+            decision = replace(item.decision, inclusion_probability=0.0, is_sampled=False)
+            within.append(replace(item, decision=decision) if spent else item)
+        return within
+
+    def _checked(
+        self, response: ResponseReceived, known: set[ExpertId]
+    ) -> ResponseReceived | EventRejected:
+        if response.expert not in known:
+            return EventRejected(
+                "unknown_expert", "no expert of that name is registered", field="expert"
+            )
+        return response
+
+    def _tasks(
+        self,
+        batch: Sequence[ResponseReceived],
+        results: Sequence[ResponseOutcome | EventRejected],
+        decisions: dict[RequestId, Decision],
+    ) -> list[JudgeTask]:
+        tasks = []
+        for response, result in zip(batch, results, strict=True):
+            decision = decisions.get(response.request_id)
+            if result is not ResponseOutcome.NEW or decision is None:
+                continue
+            if decision.is_sampled:
+                tasks.append(
+                    JudgeTask(
+                        request_id=response.request_id,
+                        experts=decision.due_experts,
+                        purpose=TRAFFIC,
+                        created_at=self._clock.now(),
+                    )
+                )
+        return tasks
+
+
+def _announced(decision: Decision) -> OutboxMessage:
+    return OutboxMessage(topic=DECISIONS, key=decision.request_id, value=encode_decision(decision))

@@ -1,0 +1,128 @@
+"""From verdicts to labels (promise.md section 5).
+
+A result counts only if it was seen in both orders. Consistent win or tie: acceptable. Inconsistent
+after a third call: 0.5 for rankings and a loss for risk, for "inconsistent means tie means
+acceptable" would let a judge that looks only at positions satisfy the promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from store.records import ExpertId, Label, RequestId, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """What the calls on one pair say of an expert against the reference."""
+
+    preference: float
+    """1 win, 0.5 tie or inconsistent, 0 lost."""
+    is_consistent: bool
+
+    @property
+    def outcome(self) -> int:
+        """Return 1 if the expert's answer is acceptable."""
+        return int(self.is_consistent and self.preference >= 0.5)
+
+
+def is_settled(verdicts: Sequence[Verdict], expert: ExpertId) -> bool:
+    """Return whether the first two calls agree, so that no third is needed."""
+    return _agreed(verdicts, expert) is not None
+
+
+def pair_result(verdicts: Sequence[Verdict], expert: ExpertId) -> PairResult:
+    """Return the result of one pair's two or three calls."""
+    agreed = _agreed(verdicts, expert)
+    if agreed is None:
+        return PairResult(0.5, is_consistent=False)
+    return PairResult(agreed, is_consistent=True)
+
+
+def labels_of(
+    request_id: RequestId,
+    reference: ExpertId,
+    by_expert: Mapping[ExpertId, Sequence[Verdict] | None],
+    *,
+    judge_version: str,
+    purpose: str,
+    now: datetime,
+) -> list[Label]:
+    """Return one label per expert and one for the reference.
+
+    Parameters
+    ----------
+    by_expert
+        The verdicts on each expert against the reference; None where no readable verdict came
+        after retries: a loss for risk (outcome 0) that trains nothing (score None).
+    """
+    results = {e: pair_result(v, e) for e, v in by_expert.items() if v is not None}
+    labels = []
+    for expert in by_expert:
+        found = results.get(expert)
+        labels.append(
+            Label(
+                request_id=request_id,
+                expert=expert,
+                judge_version=judge_version,
+                outcome=found.outcome if found else 0,
+                score=_quality(by_expert[expert] or (), expert, found),
+                purpose=purpose,
+                labelled_at=now,
+            )
+        )
+    if results:
+        quality = _reference_quality(reference, by_expert, results)
+        labels.append(
+            Label(
+                request_id=request_id,
+                expert=reference,
+                judge_version=judge_version,
+                outcome=1,
+                score=quality,
+                purpose=purpose,
+                labelled_at=now,
+            )
+        )
+    return labels
+
+
+def _agreed(verdicts: Sequence[Verdict], expert: ExpertId) -> float | None:
+    """Return the preference for ``expert`` that was seen in both orders, if one was."""
+    shown_first = {v.preference for v in verdicts if v.expert_a == expert}
+    shown_second = {1.0 - v.preference for v in verdicts if v.expert_b == expert}
+    both = shown_first & shown_second
+    return next(iter(both)) if len(both) == 1 else None
+
+
+def _quality(
+    verdicts: Sequence[Verdict], expert: ExpertId, result: PairResult | None
+) -> float | None:
+    """Return judged quality: the mean grade, or the preference where the judge gives no grades."""
+    if result is None:
+        return None
+    grades = _grades(verdicts, expert)
+    return sum(grades) / len(grades) if grades else result.preference
+
+
+def _reference_quality(
+    reference: ExpertId,
+    by_expert: Mapping[ExpertId, Sequence[Verdict] | None],
+    results: Mapping[ExpertId, PairResult],
+) -> float:
+    """Return the reference's mean grade, or its Borda mean over the judged pairs."""
+    grades = [g for v in by_expert.values() if v is not None for g in _grades(v, reference)]
+    if grades:
+        return sum(grades) / len(grades)
+    return sum(1.0 - r.preference for r in results.values()) / len(results)
+
+
+def _grades(verdicts: Sequence[Verdict], expert: ExpertId) -> list[float]:
+    given = [
+        v.grade_a if v.expert_a == expert else v.grade_b
+        for v in verdicts
+        if expert in (v.expert_a, v.expert_b)
+    ]
+    return [g for g in given if g is not None]

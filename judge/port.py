@@ -1,0 +1,54 @@
+"""What a judge is asked and what it replies: the port that recorded and LLM judges implement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from online.clients import Answer
+from store.records import ExpertId, RequestId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Two answers to one prompt, in the order shown."""
+
+    request_id: RequestId
+    prompt: str
+    expert_a: ExpertId
+    answer_a: Answer
+    expert_b: ExpertId
+    answer_b: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A readable verdict."""
+
+    preference: float
+    """1 the first answer is better, 0.5 tie, 0 the second is better."""
+    grade_a: float | None = None
+    grade_b: float | None = None
+    """Absolute grades in [0, 1], both or neither."""
+    cost_usd: float = 0.0
+
+
+class Judge(Protocol):
+    """Compares two answers. It never learns which expert is the reference."""
+
+    @property
+    def version(self) -> str:
+        """Return what identifies model, template and settings; part of every label's key."""
+        ...
+
+    def compare(self, question: Question) -> Reply:
+        """Return a verdict.
+
+        Raises
+        ------
+        JudgeUnavailable
+            An outage: the task is given back and nothing is counted against it.
+        VerdictUnreadable
+            The reply is no verdict: retried, then a loss for risk.
+        """
+        ...

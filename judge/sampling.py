@@ -1,0 +1,48 @@
+"""Which requests are judged, with which probability, and which experts on them.
+
+π is fixed in the decision's transaction, before any label exists (design.md section 7). This slice
+is uniform: π does not depend on the prompt, so alarms and λ need no assumption about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from online.chance import draw
+from online.state import RoutingState
+from store.policy import PolicySettings
+from store.records import ExpertId, ExpertStatus, RequestId, Retrieved
+from store.transitions import JUDGED
+
+JUDGE_ALL_UP_TO = 4
+"""Pools of up to four experts besides the reference are judged whole (promise.md section 3)."""
+
+
+def inclusion_probability(policy: PolicySettings) -> float:
+    """Return π of the uniform slice."""
+    return policy.label_rate
+
+
+def is_drawn(request_id: RequestId, probability: float) -> bool:
+    """Return whether the request is sampled: a hash of the id, the same on every redelivery."""
+    return draw("judge", request_id) < probability
+
+
+def due_experts(
+    request_id: RequestId, state: RoutingState, retrieved: Sequence[Retrieved]
+) -> tuple[ExpertId, ...]:
+    """Return the experts to judge against the reference if the request is sampled.
+
+    Small pools: all. Larger ones: the four certified experts of highest score (all of C_λ at
+    λ = 0), those still on their way to certification, and one drawn uniformly from the rest.
+    """
+    judged = [m for m in state.pool if m.status in JUDGED and m.name != state.policy.reference]
+    if len(judged) <= JUDGE_ALL_UP_TO:
+        return tuple(m.name for m in judged)
+    scores = {r.expert: r.score for r in retrieved if r.score is not None}
+    certified = [m.name for m in judged if m.status is ExpertStatus.CERTIFIED]
+    best = sorted(certified, key=lambda name: -scores.get(name, -1.0))[:JUDGE_ALL_UP_TO]
+    joining = [m.name for m in judged if m.status is not ExpertStatus.CERTIFIED]
+    rest = [m.name for m in judged if m.name not in {*best, *joining}]
+    drawn = [rest[int(draw("judge-off-path", request_id) * len(rest))]] if rest else []
+    return (*best, *joining, *drawn)

@@ -1,0 +1,116 @@
+"""Which alerts a cycle raises, with the guarantee and the evidence of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from online.learn import JudgedRequest
+from online.state import RoutingState
+from recalibrate.controller import Threshold
+from recalibrate.drift import THRESHOLD, TOLERANCE, evidence_of_regression
+from recalibrate.window import traffic_outcomes
+from store.records import Alert, AlertKind, Expert, ExpertId, ExpertStatus, Reason
+
+WINDOW_AFTER_ALARM = 200
+"""Judged requests that stay in the window after an alarm (promise.md section 6: reset)."""
+
+
+def regressions(
+    experts: Sequence[Expert], rows: Sequence[JudgedRequest], *, reference: ExpertId, now: datetime
+) -> tuple[list[Expert], list[Alert]]:
+    """Return the experts with reset baselines, and an alert for each that has become worse.
+
+    ``rows`` are the judged requests behind the watermark, in ledger order.
+    """
+    kept, alerts = [], []
+    for expert in experts:
+        if expert.baseline_mean is None or expert.name == reference:
+            kept.append(expert)
+            continue
+        outcomes = traffic_outcomes(rows, expert.name, after_seq=expert.baseline_seq)
+        evidence = evidence_of_regression(outcomes, baseline_mean=expert.baseline_mean)
+        if evidence < THRESHOLD:
+            kept.append(expert)
+            continue
+        alert = _regression(expert, outcomes, rows, evidence=evidence, now=now)
+        alerts.append(alert)
+        kept.append(
+            replace(
+                expert,
+                baseline_mean=alert.evidence["recent_mean"],
+                baseline_seq=rows[-1].request.seq,
+            )
+        )
+    return kept, alerts
+
+
+def starvation(active: RoutingState | None, threshold: Threshold, *, now: datetime) -> Alert | None:
+    """Return an alert when λ has just aged into SAFE for want of labels."""
+    if threshold.safe_reason is not Reason.SAFE_STARVED:
+        return None
+    if active is None or active.safe_reason is not None:
+        return None
+    return Alert(
+        kind=AlertKind.LABEL_STARVATION,
+        subject="labels",
+        message=(
+            f"λ went to SAFE with {threshold.detail}: the reference serves everything until labels"
+            " come again; check the judge, its budget and the label rate"
+        ),
+        guarantee="exact: a count, not a test",
+        evidence={"effective_labels": threshold.effective_labels},
+        raised_at=now,
+    )
+
+
+def window_from(alerts: Sequence[Alert]) -> int:
+    """Return the ledger sequence at which the last alarm cut the window; 0 without one."""
+    cuts = [a.evidence["window_from"] for a in alerts if "window_from" in a.evidence]
+    return int(max(cuts, default=0))
+
+
+def certified_baseline(expert: Expert, rows: Sequence[JudgedRequest]) -> Expert:
+    """Return a newly certified expert with the baseline of its regression test."""
+    outcomes = traffic_outcomes(rows, expert.name, after_seq=0)
+    return replace(
+        expert,
+        status=ExpertStatus.CERTIFIED,
+        baseline_mean=sum(outcomes) / len(outcomes),
+        baseline_seq=rows[-1].request.seq,
+    )
+
+
+def _regression(
+    expert: Expert,
+    outcomes: Sequence[int],
+    rows: Sequence[JudgedRequest],
+    *,
+    evidence: float,
+    now: datetime,
+) -> Alert:
+    recent = outcomes[-WINDOW_AFTER_ALARM:]
+    mean = sum(recent) / len(recent)
+    cut = rows[-min(WINDOW_AFTER_ALARM, len(rows))].request.seq
+    return Alert(
+        kind=AlertKind.EXPERT_REGRESSION,
+        subject=expert.name,
+        message=(
+            f"{expert.name} is acceptable on {mean:.2f} of its last {len(recent)} judged requests,"
+            f" {expert.baseline_mean or 0.0:.2f} before; the window behind λ was cut to the last"
+            f" {min(WINDOW_AFTER_ALARM, len(rows))} judged requests"
+        ),
+        guarantee=(
+            f"at most one false alarm in {THRESHOLD:.0f} labels of this expert on average, as long"
+            f" as it is acceptable at least {TOLERANCE:g} below its baseline"
+        ),
+        evidence={
+            "process": evidence,
+            "baseline_mean": expert.baseline_mean or 0.0,
+            "recent_mean": mean,
+            "labels": float(len(outcomes)),
+            "window_from": float(cut),
+        },
+        raised_at=now,
+    )

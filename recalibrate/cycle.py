@@ -1,0 +1,150 @@
+"""LOOP BODY: labels → learning → certification → alarms → λ → guard → publish.
+
+One leader runs it. A cycle is a pure function of the ledger's labels, experts and policy; what it
+publishes is absolute, so a crash anywhere means that the next cycle starts over and arrives at the
+same state. Publishing compares and sets on the version it was computed from.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from online.learner import LabelWindow
+from online.state import RoutingState, pool_of
+from recalibrate import alarms
+from recalibrate.guard import approved, recompute
+from recalibrate.inputs import Inputs, Published, is_due, read_inputs
+from recalibrate.lifecycle import Lifecycle, certified_names
+from recalibrate.publication import AnnounceAlert, Outcome, publish, raise_alerts
+from recalibrate.scoring import ScorerSource
+from recalibrate.window import rescore
+from store.clock import Clock
+from store.errors import StateRefused, StateSuperseded
+from store.ledger import Ledger
+from store.records import Alert, AlertKind, ExpertStatus, OutboxMessage
+
+log = logging.getLogger(__name__)
+
+Publish = Callable[[Sequence[OutboxMessage]], None]
+
+
+class Recalibrator:
+    """The learn role's work, one step at a time.
+
+    Parameters
+    ----------
+    encoder
+        Identity of the encoder whose embeddings the ledger holds.
+    announce
+        Turns an alert into the message that leaves with it.
+    send
+        Sends committed messages at once; a failure is the outbox sweeper's business.
+    """
+
+    def __init__(
+        self, ledger: Ledger, clock: Clock, *, encoder: str, announce: AnnounceAlert, send: Publish
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._encoder = encoder
+        self._announce = announce
+        self._send = send
+        self._window = LabelWindow()
+        self._touched: set[int] = set()
+        self._scorers = ScorerSource(ledger, clock, encoder=encoder)
+        self._lifecycle = Lifecycle(ledger)
+        self._published = Published()
+        self._refused_for = 0
+
+    def step(self) -> int | None:
+        """Run one cycle if one is due; return the version published, None if none was."""
+        self._touched |= self._window.read(self._ledger)
+        inputs = read_inputs(self._ledger, self._clock)
+        if inputs is None or not is_due(inputs, self._published, labels=self._window.labels):
+            return None
+        try:
+            return self._cycle(inputs)
+        except StateSuperseded as superseded:
+            log.warning("state.superseded", extra={"active": superseded.active})
+        except StateRefused as refused:
+            self._refuse(inputs, str(refused))
+        return None
+
+    def _cycle(self, inputs: Inputs) -> int:
+        started = self._clock.monotonic()
+        model = self._scorers.scorer(inputs, self._window, self._touched)
+        self._touched = set()
+        rows = self._window.rows()
+        settled = [r for r in rows if r.request.seq <= inputs.watermark]
+        labels = rescore(settled, model) if model is not None and settled else None
+        experts = self._lifecycle.advanced(inputs, rows, model, labels)
+        experts, raised = alarms.regressions(
+            experts, settled, reference=inputs.policy.reference, now=self._clock.now()
+        )
+        threshold = recompute(
+            inputs.policy,
+            labels,
+            certified_names(experts, inputs.policy.reference),
+            last_seq=inputs.last_seq,
+            from_seq=max(inputs.from_seq, alarms.window_from(raised)),
+            is_ramping=any(e.status is ExpertStatus.RAMPING for e in experts),
+        )
+        starved = alarms.starvation(inputs.active, threshold, now=self._clock.now())
+        candidate = RoutingState(
+            version=inputs.active_version + 1,
+            parent=inputs.active_version,
+            policy=inputs.policy,
+            policy_version=inputs.policy_version,
+            encoder=self._encoder,
+            pool=pool_of(experts, output_tokens=inputs.output_tokens),
+            model=model,
+            threshold=threshold.value,
+            safe_reason=threshold.safe_reason,
+            effective_labels=threshold.effective_labels,
+        )
+        state, payload = approved(candidate, threshold)
+        outcome = Outcome(
+            state=state,
+            payload=payload,
+            threshold=threshold,
+            experts=tuple(experts),
+            alerts=(*raised, starved) if starved else tuple(raised),
+            labels=len(self._window),
+            new_labels=self._window.labels - self._published.labels,
+            took_ms=1e3 * (self._clock.monotonic() - started),
+        )
+        return self._publish(inputs, outcome)
+
+    def _publish(self, inputs: Inputs, outcome: Outcome) -> int:
+        self._send(publish(self._ledger, self._clock, inputs, outcome, announce=self._announce))
+        self._published = Published(labels=self._window.labels, seq=inputs.last_seq)
+        facts = {
+            "version": outcome.state.version,
+            "threshold": outcome.threshold.value,
+            "effective_labels": outcome.threshold.effective_labels,
+            "detail": outcome.threshold.detail,
+            "took_ms": round(outcome.took_ms, 1),
+        }
+        log.info("state.published", extra=facts)
+        return outcome.state.version
+
+    def _refuse(self, inputs: Inputs, why: str) -> None:
+        """Keep the last good state and say so, once per state that is kept."""
+        log.error("state.refused", extra={"why": why, "kept": inputs.active_version})
+        self._published = Published(labels=self._window.labels, seq=inputs.last_seq)
+        if self._refused_for == inputs.active_version:
+            return
+        self._refused_for = inputs.active_version
+        alert = Alert(
+            kind=AlertKind.STATE_REFUSED,
+            subject="routing state",
+            message=f"a new routing state was refused ({why}); version"
+            f" {inputs.active_version} goes on serving",
+            guarantee="exact: validation, not a test",
+            evidence={"kept_version": float(inputs.active_version)},
+            raised_at=self._clock.now(),
+        )
+        with self._ledger.begin() as tx:
+            outgoing = raise_alerts(tx, [alert], announce=self._announce)
+        self._send(outgoing)

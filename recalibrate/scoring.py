@@ -1,0 +1,87 @@
+"""The scorer of a cycle: clusters fitted once, then every judged request in ledger order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from online.clusters import fit_centroids
+from online.costs import NOMINAL_INPUT_TOKENS
+from online.learn import LearnSettings
+from online.learner import LabelWindow, Learner
+from online.scorer import ScorerModel
+from online.snapshot import checksum
+from online.state import PoolMember, pool_of
+from recalibrate.inputs import Inputs
+from store.clock import Clock
+from store.ledger import Ledger
+from store.records import ExpertId, Float32Array, SampledRequest
+
+
+class ScorerSource:
+    """Keeps clusters and learner between cycles; rebuilds them from the ledger when asked anew."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, *, encoder: str) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._kind = f"clusters:{encoder[:16]}"
+        self._centroids: Float32Array | None = None
+        self._learner: Learner | None = None
+
+    def scorer(self, inputs: Inputs, window: LabelWindow, touched: set[int]) -> ScorerModel | None:
+        """Return the scorer after every judged request; the active one while held; None before
+        there are enough sampled prompts to cluster.
+
+        Parameters
+        ----------
+        touched
+            Ledger sequences whose labels changed since the last call.
+        """
+        if self._learner is not None:
+            self._learner.forget_from(touched)
+        pool = pool_of(inputs.experts, output_tokens={})
+        if inputs.policy.hold and inputs.active is not None:
+            held = inputs.active.model
+            return held.restricted([m.name for m in pool]) if held is not None else None
+        if self._centroids is None:
+            self._centroids = self._clusters(inputs.policy.cluster_prompts)
+        if self._centroids is None:
+            return None
+        settings = _settings(pool, inputs.policy.reference, inputs.policy.cost_weight)
+        if self._learner is None or not self._learner.uses(self._centroids, settings):
+            self._learner = Learner(self._centroids, settings)
+        return self._learner.replay(window)
+
+    def _clusters(self, count: int) -> Float32Array | None:
+        """Return the stored clusters, or fit them once enough sampled prompts are there.
+
+        Fitted on the first sampled prompts by ledger sequence, labelled or not, so that the
+        clusters do not depend on which labels came first.
+        """
+        with self._ledger.begin() as tx:
+            stored = tx.states.newest_snapshot(self._kind)
+            if stored is not None:
+                return np.asarray(load(stored[1])["centroids"], dtype=np.float32)
+            first = tx.decisions.first_sampled(count, excluding_fold=0)
+        if len(first) < count:
+            return None
+        return self._fitted(first)
+
+    def _fitted(self, first: Sequence[SampledRequest]) -> Float32Array:
+        embeddings = np.stack([r.embedding for r in first])
+        centroids = fit_centroids(embeddings, [r.fold for r in first])
+        payload = save({"centroids": centroids})
+        with self._ledger.begin() as tx:
+            tx.states.save_snapshot(self._kind, checksum(payload), payload, now=self._clock.now())
+        return centroids
+
+
+def _settings(pool: Sequence[PoolMember], reference: ExpertId, cost_weight: float) -> LearnSettings:
+    unit = next(m for m in pool if m.name == reference).cost(NOMINAL_INPUT_TOKENS)
+    return LearnSettings(
+        columns=tuple(m.name for m in pool),
+        relative_costs=tuple(m.cost(NOMINAL_INPUT_TOKENS) / unit for m in pool),
+        cost_weight=cost_weight,
+    )
