@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import itertools
+import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -153,6 +155,18 @@ class MemoryResponses:
 
     def find_shadow(self, request_id: RequestId, expert: ExpertId) -> ResponseReceived | None:
         return self._tables.shadows.get((request_id, expert))
+
+    def mean_output_tokens(self) -> dict[ExpertId, float]:
+        tables = self._tables
+        stated: dict[ExpertId, list[tuple[datetime, int]]] = {name: [] for name in tables.experts}
+        for answer in itertools.chain(tables.responses.values(), tables.shadows.values()):
+            if answer.output_tokens is not None and answer.expert in stated:
+                stated[answer.expert].append((answer.received_at, answer.output_tokens))
+        return {
+            name: statistics.fmean(tokens for _, tokens in heapq.nlargest(1_000, answers))
+            for name, answers in stated.items()
+            if answers
+        }
 
     def park(self, response: ResponseReceived, original: bytes, *, now: datetime) -> None:
         key = (response.request_id, response.expert)

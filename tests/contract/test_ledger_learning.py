@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from store.errors import LeaseLost
@@ -17,6 +19,7 @@ from tests.factories import (
     CHEAP,
     NOON,
     STRONG,
+    expert,
     label,
     later,
     response,
@@ -83,6 +86,25 @@ def test_a_shadow_answer_is_kept_once_per_request_and_expert(ledger: Ledger) -> 
         assert tx.responses.find_shadow(R1, STRONG) == response(expert=STRONG)
         assert tx.responses.find_shadow(R2, STRONG) is None
         assert tx.responses.find(R1) is None
+
+
+def test_mean_output_tokens_are_of_the_pools_latest_answers_that_state_them(
+    ledger: Ledger,
+) -> None:
+    names = [f"r{n}" for n in range(1_001)]
+    decide(ledger, *names, "shadowed", is_sampled=False)
+    with ledger.begin() as tx:
+        assert tx.responses.mean_output_tokens() == {}
+        for name in ("cheap", "strong", "silent"):
+            tx.experts.add(expert(name))
+        old = response(names[0], received_at=later(-1), output_tokens=1_000_000)
+        fresh = [response(name, received_at=NOON, output_tokens=10) for name in names[1:]]
+        tx.responses.record([old, *fresh])
+        shadow = response("shadowed", received_at=later(1), output_tokens=2_010)
+        tx.responses.record_shadow(shadow)
+        tx.responses.record_shadow(replace(shadow, expert=STRONG))
+        tx.responses.record_shadow(replace(shadow, expert=ExpertId("silent"), output_tokens=None))
+        assert tx.responses.mean_output_tokens() == {CHEAP: 12.0, STRONG: 2_010.0}
 
 
 def test_a_parked_response_is_taken_once_its_decision_is_visible(ledger: Ledger) -> None:

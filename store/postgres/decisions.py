@@ -1,0 +1,239 @@
+"""Decisions on PostgreSQL: ``request_keys`` alone decides who was first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, and_, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from store.ledger import Decided, Recorded
+from store.postgres import locks
+from store.postgres.batch import Row, any_of, given, insert_new, value
+from store.postgres.partitions import DayPartitions
+from store.postgres.rows import (
+    decision_of,
+    decision_row,
+    decoded,
+    embedding_row,
+    hashed,
+    prompt_row,
+    sampled_of,
+)
+from store.postgres.tables import (
+    awaited_labels,
+    decision_seq,
+    decisions,
+    embeddings,
+    labels,
+    prompts,
+    request_keys,
+)
+from store.records import Decision, ExpertId, RequestId, SampledRequest, day_of
+
+_LAST_VALUE = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM decision_seq"
+_HOLD_FLOOR = text(f"SELECT pg_advisory_xact_lock_shared(:floor + ({_LAST_VALUE}))")
+_OPEN_FLOOR = text(
+    "SELECT min(((classid::bigint << 32) | objid::bigint) - :floor) FROM pg_locks"
+    " WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >= :floor >> 32"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND pid <> pg_backend_pid()"
+)
+
+_IS_KEYS_DECISION = and_(
+    decisions.c.day == request_keys.c.day, decisions.c.request_id == request_keys.c.request_id
+)
+_SAMPLED = (
+    select(decisions, embeddings.c.vector_fp16)
+    .join(
+        embeddings,
+        and_(
+            embeddings.c.day == decisions.c.day,
+            embeddings.c.request_id == decisions.c.request_id,
+        ),
+    )
+    .where(decisions.c.is_sampled)
+)
+
+
+class PostgresDecisions:
+    """``store.ledger.Decisions``."""
+
+    def __init__(self, connection: Connection, partitions: DayPartitions) -> None:
+        self._connection = connection
+        self._partitions = partitions
+
+    def record(self, batch: Sequence[Decided]) -> list[Recorded]:
+        if not batch:
+            return []
+        places: dict[RequestId, int] = {}
+        for place, decided in enumerate(batch):
+            places.setdefault(decided.prompt.request_id, place)
+        first = {name: batch[place] for name, place in places.items()}
+        hashes = {name: hashed(decided.prompt.text) for name, decided in first.items()}
+        stored = self._record_new(first, hashes)
+        new = set(stored)
+        if earlier := [name for name in first if name not in stored]:
+            for row in self._stored(earlier):
+                hashes[row["request_id"]] = row["prompt_sha256"]
+                stored[row["request_id"]] = decision_of(row)
+        answers = []
+        for place, decided in enumerate(batch):
+            name = decided.prompt.request_id
+            clash = hashes[name] != hashed(decided.prompt.text)
+            answers.append(
+                Recorded(
+                    request_id=name,
+                    decision=None if clash else stored[name],
+                    is_new=name in new and place == places[name],
+                    is_conflict=clash,
+                )
+            )
+        return answers
+
+    def _record_new(
+        self, first: dict[RequestId, Decided], hashes: dict[RequestId, bytes | None]
+    ) -> dict[RequestId, Decision]:
+        """Claim the keys and store what was claimed; the rest is someone else's."""
+        days = {name: day_of(decided.decision.decided_at) for name, decided in first.items()}
+        self._partitions.ensure(days.values())
+        self._connection.execute(_HOLD_FLOOR, {"floor": locks.RECORDING})
+        seqs = self._claim(
+            [
+                {"request_id": name, "day": days[name], "prompt_sha256": hashes[name]}
+                for name in first
+            ]
+        )
+        new = {
+            name: replace(decided.decision, seq=seqs[name])
+            for name, decided in first.items()
+            if name in seqs
+        }
+        if new:
+            self._store({name: first[name] for name in new}, new, days)
+        return new
+
+    def _claim(self, keys: Sequence[Row]) -> dict[RequestId, int]:
+        """Insert the keys that are free and return their ``seq``.
+
+        ``seq`` follows the batch; the insert follows the key, so that two replicas with
+        overlapping batches wait for each other in one order and never in a circle.
+        """
+        columns = [one for one in request_keys.c if one.name != "seq"]
+        rows = given(keys, columns)
+        in_order = select(*[value(rows, one) for one in columns]).order_by(rows.c.ord).subquery()
+        numbered = select(*in_order.c, decision_seq.next_value().label("seq")).cte("numbered")
+        source = select(*numbered.c).order_by(numbered.c.request_id)
+        claim = (
+            insert(request_keys)
+            .from_select([c.name for c in numbered.c], source)
+            .on_conflict_do_nothing()
+            .returning(request_keys.c.request_id, request_keys.c.seq)
+        )
+        return {RequestId(row.request_id): row.seq for row in self._connection.execute(claim)}
+
+    def _store(
+        self,
+        first: dict[RequestId, Decided],
+        new: dict[RequestId, Decision],
+        days: dict[RequestId, date],
+    ) -> None:
+        insert_new(
+            self._connection, prompts, [prompt_row(d, days[name]) for name, d in first.items()]
+        )
+        insert_new(
+            self._connection, decisions, [decision_row(d, days[name]) for name, d in new.items()]
+        )
+        drawn = [decision for decision in new.values() if decision.is_sampled]
+        if drawn:
+            vectors = [embedding_row(first[d.request_id], days[d.request_id]) for d in drawn]
+            insert_new(self._connection, embeddings, vectors)
+            awaited = [
+                {"request_id": d.request_id, "seq": d.seq, "decided_at": d.decided_at}
+                for d in drawn
+            ]
+            insert_new(self._connection, awaited_labels, awaited)
+
+    def _stored(self, request_ids: Collection[RequestId]) -> Sequence[RowMapping]:
+        found = (
+            select(request_keys.c.prompt_sha256, decisions)
+            .join_from(request_keys, decisions, _IS_KEYS_DECISION)
+            .where(request_keys.c.request_id == any_of(request_ids))
+        )
+        return self._connection.execute(found).mappings().all()
+
+    def find(self, request_id: RequestId) -> Decision | None:
+        return self.find_many([request_id]).get(request_id)
+
+    def find_many(self, request_ids: Collection[RequestId]) -> dict[RequestId, Decision]:
+        return {row["request_id"]: decision_of(row) for row in self._stored(request_ids)}
+
+    def prompt_text(self, request_id: RequestId) -> str | None:
+        is_keys_prompt = and_(
+            prompts.c.day == request_keys.c.day, prompts.c.request_id == request_keys.c.request_id
+        )
+        held = (
+            select(prompts.c.text_utf8)
+            .join_from(request_keys, prompts, is_keys_prompt)
+            .where(request_keys.c.request_id == request_id)
+        )
+        return decoded(self._connection.scalar(held))
+
+    def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
+        asked = (
+            _SAMPLED.join(request_keys, _IS_KEYS_DECISION)
+            .where(request_keys.c.request_id == any_of(request_ids))
+            .order_by(decisions.c.seq)
+        )
+        return self._sampled(asked)
+
+    def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
+        outside = _SAMPLED.where(decisions.c.fold != excluding_fold)
+        return self._sampled(outside.order_by(decisions.c.seq).limit(count))
+
+    def recent_judged(
+        self, count: int, *, excluding_fold: int, without: ExpertId
+    ) -> list[SampledRequest]:
+        label = select(1).where(
+            labels.c.day == decisions.c.day, labels.c.request_id == decisions.c.request_id
+        )
+        judged = _SAMPLED.where(
+            decisions.c.fold != excluding_fold,
+            label.where(labels.c.purpose == "traffic").exists(),
+            ~label.where(labels.c.expert == without).exists(),
+        )
+        return self._sampled(judged.order_by(decisions.c.seq.desc()).limit(count))[::-1]
+
+    def _sampled(self, query: Select[Any]) -> list[SampledRequest]:
+        return [sampled_of(row) for row in self._connection.execute(query).mappings()]
+
+    def watermark(self, *, now: datetime, timeout_s: float) -> int:
+        """Also stay below every ``seq`` that a running transaction may still commit.
+
+        A recorder holds a shared advisory lock that carries the sequence's value from before it
+        drew its numbers. Read in this order (sequence, locks, rows), nothing can slip between: a
+        recorder that is not in the locks has either committed, and its rows are seen, or begins
+        later, above the sequence's value.
+        """
+        given_out: int = self._connection.scalar(text(_LAST_VALUE)) or 0
+        floor: int | None = self._connection.scalar(_OPEN_FLOOR, {"floor": locks.RECORDING})
+        oldest = now - timedelta(seconds=timeout_s)
+        outstanding = (
+            select(func.min(awaited_labels.c.seq))
+            .where(awaited_labels.c.decided_at >= oldest)
+            .scalar_subquery()
+        )
+        settled: int = (
+            self._connection.scalar(select(func.coalesce(outstanding - 1, _last_seq(), 0))) or 0
+        )
+        return min(settled, given_out, given_out if floor is None else floor)
+
+    def last_seq(self) -> int:
+        return self._connection.scalar(select(func.coalesce(_last_seq(), 0))) or 0
+
+
+def _last_seq() -> ScalarSelect[int]:
+    return select(func.max(decisions.c.seq)).scalar_subquery()

@@ -1,0 +1,143 @@
+"""Verdicts and labels on PostgreSQL: append-only, read by transaction id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import BigInteger, Connection, RowMapping, Table, Text, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import insert
+
+from store.ledger import SettledLabels
+from store.postgres.batch import Row, given, value
+from store.postgres.notify import announce
+from store.postgres.rows import UNDATED, utc
+from store.postgres.tables import labels as held
+from store.postgres.tables import request_keys
+from store.postgres.tables import verdicts as held_verdicts
+from store.records import ExpertId, Label, RequestId, Verdict
+
+# Written as text first: there is no cast from xid8 to a number.
+_OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+
+
+class PostgresLabels:
+    """``store.ledger.Labels``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> int:
+        if verdicts:
+            self._insert(held_verdicts, [_verdict_row(verdict) for verdict in verdicts])
+        new = self._insert(held, [_label_row(label) for label in labels]) if labels else 0
+        if new:
+            announce(self._connection, "labels")
+        return new
+
+    def _insert(self, table: Table, given_rows: Sequence[Row]) -> int:
+        columns = [table.c[name] for name in given_rows[0]]
+        rows = given(given_rows, columns)
+        day = func.coalesce(request_keys.c.day, literal(UNDATED))
+        key = [rows.c[one.name] for one in table.primary_key if one.name != "day"]
+        dated = (
+            select(day, *[value(rows, one) for one in columns])
+            .join_from(
+                rows, request_keys, rows.c.request_id == request_keys.c.request_id, isouter=True
+            )
+            .order_by(*key, rows.c.ord)
+        )
+        added = (
+            insert(table)
+            .from_select(["day", *[one.name for one in columns]], dated)
+            .on_conflict_do_nothing()
+            .returning(table.c.day)
+        )
+        return len(self._connection.execute(added).all())
+
+    def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
+        """Read whole transactions, so up to ``limit`` labels and the rest of the last one's.
+
+        The cursor is the transaction id. One below the oldest running transaction can gain no
+        more labels, so nothing is skipped and nothing comes twice.
+        """
+        settled = (
+            select(held)
+            .where(held.c.xact > cursor, held.c.xact < _OLDEST_RUNNING)
+            .order_by(held.c.xact)
+            .fetch(limit, with_ties=True)
+        )
+        rows = self._connection.execute(settled).mappings().all()
+        return SettledLabels(
+            tuple(_label(row) for row in rows), rows[-1]["xact"] if rows else cursor
+        )
+
+    def count(self) -> int:
+        return self._connection.scalar(select(func.count()).select_from(held)) or 0
+
+    def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
+        day = select(request_keys.c.day).where(request_keys.c.request_id == request_id)
+        found = select(held_verdicts).where(
+            held_verdicts.c.day == func.coalesce(day.scalar_subquery(), literal(UNDATED)),
+            held_verdicts.c.request_id == request_id,
+        )
+        rows = self._connection.execute(found).mappings().all()
+        order = ("judge_version", "expert_low", "expert_high", "call")
+        return [_verdict(row) for row in sorted(rows, key=lambda row: [row[n] for n in order])]
+
+
+def _label_row(label: Label) -> dict[str, object]:
+    return {
+        "request_id": label.request_id,
+        "expert": label.expert,
+        "judge_version": label.judge_version,
+        "outcome": label.outcome,
+        "score": label.score,
+        "purpose": label.purpose,
+        "labelled_at": label.labelled_at,
+    }
+
+
+def _label(row: RowMapping) -> Label:
+    return Label(
+        request_id=RequestId(row["request_id"]),
+        expert=ExpertId(row["expert"]),
+        judge_version=row["judge_version"],
+        outcome=row["outcome"],
+        score=row["score"],
+        purpose=row["purpose"],
+        labelled_at=utc(row["labelled_at"]),
+    )
+
+
+def _verdict_row(verdict: Verdict) -> dict[str, object]:
+    low, high = sorted((verdict.expert_a, verdict.expert_b))
+    return {
+        "request_id": verdict.request_id,
+        "judge_version": verdict.judge_version,
+        "expert_low": low,
+        "expert_high": high,
+        "call": verdict.call,
+        "is_low_first": verdict.expert_a == low,
+        "preference": verdict.preference,
+        "grade_a": verdict.grade_a,
+        "grade_b": verdict.grade_b,
+        "judged_at": verdict.judged_at,
+        "cost_usd": verdict.cost_usd,
+    }
+
+
+def _verdict(row: RowMapping) -> Verdict:
+    pair = (ExpertId(row["expert_low"]), ExpertId(row["expert_high"]))
+    first, second = pair if row["is_low_first"] else pair[::-1]
+    return Verdict(
+        request_id=RequestId(row["request_id"]),
+        expert_a=first,
+        expert_b=second,
+        judge_version=row["judge_version"],
+        call=row["call"],
+        preference=row["preference"],
+        grade_a=row["grade_a"],
+        grade_b=row["grade_b"],
+        judged_at=utc(row["judged_at"]),
+        cost_usd=row["cost_usd"],
+    )

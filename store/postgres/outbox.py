@@ -1,0 +1,69 @@
+"""The transactional outbox on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import ARRAY, BigInteger, Connection, any_, cast, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from store.clock import Clock
+from store.postgres.batch import given, value
+from store.postgres.tables import outbox, outbox_seq
+from store.records import OutboxMessage
+
+_WRITTEN = ("topic", "key", "value", "written_at")
+
+
+class PostgresOutbox:
+    """``store.ledger.Outbox``."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    def add(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        if not messages:
+            return []
+        now = self._clock.now()
+        columns = [outbox.c[name] for name in _WRITTEN]
+        rows = given(
+            [
+                {"topic": one.topic, "key": one.key, "value": one.value, "written_at": now}
+                for one in messages
+            ],
+            columns,
+        )
+        in_order = select(*[value(rows, one) for one in columns]).order_by(rows.c.ord).subquery()
+        numbered = select(outbox_seq.next_value(), *in_order.c)
+        added = (
+            insert(outbox)
+            .from_select(["message_id", *_WRITTEN], numbered)
+            .returning(outbox.c.message_id)
+        )
+        numbers = sorted(self._connection.scalars(added))
+        return [replace(m, message_id=n) for m, n in zip(messages, numbers, strict=True)]
+
+    def unmarked(self, *, limit: int, older_than: datetime | None = None) -> list[OutboxMessage]:
+        waiting = select(outbox).where(outbox.c.published_at.is_(None))
+        if older_than is not None:
+            waiting = waiting.where(outbox.c.written_at < older_than)
+        rows = self._connection.execute(waiting.order_by(outbox.c.message_id).limit(limit))
+        return [
+            OutboxMessage(
+                topic=row["topic"],
+                key=row["key"],
+                value=row["value"],
+                message_id=row["message_id"],
+            )
+            for row in rows.mappings()
+        ]
+
+    def mark(self, message_ids: Collection[int], *, now: datetime) -> None:
+        if not message_ids:
+            return
+        numbers = cast(literal(sorted(message_ids), ARRAY(BigInteger)), ARRAY(BigInteger))
+        marked = update(outbox).where(outbox.c.message_id == any_(numbers))
+        self._connection.execute(marked.values(published_at=now))

@@ -1,0 +1,144 @@
+"""Judge tasks on PostgreSQL, leased with ``FOR UPDATE SKIP LOCKED``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, RowMapping, and_, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from store.errors import LeaseLost
+from store.postgres.batch import given, value
+from store.postgres.notify import announce
+from store.postgres.rows import utc
+from store.postgres.tables import awaited_labels, judge_tasks
+from store.records import ExpertId, JudgeTask, RequestId, TaskStatus
+
+_WRITTEN = (
+    *("request_id", "purpose", "experts", "experts_key", "status", "attempts"),
+    *("created_at", "due_at"),
+)
+_held = judge_tasks.c
+
+
+class PostgresTasks:
+    """``store.ledger.Tasks``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, tasks: Sequence[JudgeTask]) -> int:
+        if not tasks:
+            return 0
+        columns = [judge_tasks.c[name] for name in _WRITTEN]
+        rows = given([_row(task) for task in tasks], columns)
+        ordered = select(*[value(rows, one) for one in columns]).order_by(
+            rows.c.request_id, rows.c.purpose, rows.c.experts_key, rows.c.ord
+        )
+        added = (
+            insert(judge_tasks)
+            .from_select(list(_WRITTEN), ordered)
+            .on_conflict_do_nothing()
+            .returning(_held.task_id)
+        )
+        new = len(self._connection.execute(added).all())
+        if new:
+            announce(self._connection, "tasks")
+        return new
+
+    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
+        is_ready = or_(
+            and_(_held.status == TaskStatus.PENDING, _held.due_at <= now),
+            and_(_held.status == TaskStatus.LEASED, _held.leased_until <= now),
+        )
+        chosen = (
+            select(_held.task_id)
+            # Repeats the partial index's condition, which the planner cannot infer from is_ready.
+            .where(_held.status.in_([TaskStatus.PENDING, TaskStatus.LEASED]), is_ready)
+            .order_by(_held.created_at, _held.task_id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("chosen")
+        )
+        leased = (
+            update(judge_tasks)
+            .where(_held.task_id.in_(select(chosen.c.task_id)))
+            .values(
+                status=TaskStatus.LEASED,
+                attempts=_held.attempts + 1,
+                leased_by=worker,
+                leased_until=now + timedelta(seconds=lease_s),
+            )
+            .returning(judge_tasks)
+        )
+        tasks = [_task(row) for row in self._connection.execute(leased).mappings()]
+        return sorted(tasks, key=lambda task: (task.created_at, task.task_id))
+
+    def finish(self, task_id: int, *, worker: str) -> None:
+        self._settle(task_id, worker, {"status": TaskStatus.DONE})
+
+    def give_back(
+        self, task_id: int, *, worker: str, due_at: datetime, error: str, counts: bool
+    ) -> None:
+        attempts = _held.attempts if counts else _held.attempts - 1
+        pending = {"status": TaskStatus.PENDING, "attempts": attempts, "due_at": due_at}
+        self._release(task_id, worker, pending | {"last_error": error})
+
+    def bury(self, task_id: int, *, worker: str, error: str) -> None:
+        self._settle(task_id, worker, {"status": TaskStatus.DEAD, "last_error": error})
+
+    def _settle(self, task_id: int, worker: str, changes: dict[str, object]) -> None:
+        settled = self._release(task_id, worker, changes)
+        if settled["purpose"] == "traffic":
+            answered = awaited_labels.c.request_id == settled["request_id"]
+            self._connection.execute(delete(awaited_labels).where(answered))
+
+    def _release(self, task_id: int, worker: str, changes: dict[str, object]) -> RowMapping:
+        mine = and_(
+            _held.task_id == task_id,
+            _held.status == TaskStatus.LEASED,
+            _held.leased_by == worker,
+        )
+        released = (
+            update(judge_tasks)
+            .where(mine)
+            .values(leased_by=None, leased_until=None, **changes)
+            .returning(_held.purpose, _held.request_id)
+        )
+        row = self._connection.execute(released).mappings().one_or_none()
+        if row is None:
+            raise LeaseLost(task_id=task_id, worker=worker)
+        return row
+
+    def counts(self) -> dict[str, int]:
+        by_status = select(_held.status, func.count()).group_by(_held.status)
+        found = {row[0]: row[1] for row in self._connection.execute(by_status)}
+        return {str(status): found.get(status, 0) for status in TaskStatus}
+
+
+def _row(task: JudgeTask) -> dict[str, object]:
+    return {
+        "request_id": task.request_id,
+        "purpose": task.purpose,
+        "experts": list(task.experts),
+        "experts_key": json.dumps(sorted(set(task.experts))),
+        "status": TaskStatus.PENDING,
+        "attempts": 0,
+        "created_at": task.created_at,
+        "due_at": task.created_at,
+    }
+
+
+def _task(row: RowMapping) -> JudgeTask:
+    return JudgeTask(
+        request_id=RequestId(row["request_id"]),
+        experts=tuple(ExpertId(name) for name in row["experts"]),
+        purpose=row["purpose"],
+        created_at=utc(row["created_at"]),
+        task_id=row["task_id"],
+        status=TaskStatus(row["status"]),
+        attempts=row["attempts"],
+        last_error=row["last_error"],
+    )
