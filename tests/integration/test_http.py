@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -322,3 +323,12 @@ def test_uvicorn_serves_until_the_stop_event_is_set(api: Api) -> None:
 
     assert (reply.status_code, refused.status_code) == (200, 422)
     assert not thread.is_alive()
+
+
+def test_a_reply_does_not_wait_for_a_delayed_acknowledgement() -> None:
+    with (
+        listen(HttpSettings(port=0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
