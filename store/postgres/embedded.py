@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from sqlalchemy import URL
 
 from store.clock import SystemClock
 from store.errors import SettingsInvalid, StoreUnavailable
+from store.postgres.connecting import raw_connection
 
 START_TIMEOUT_S = 120
 SYSTEM_USER = "embedded_postgres"
@@ -56,6 +58,7 @@ class EmbeddedPostgres:
         self._log = self._data / "server.log"
         self._socket_dir = self._data
         self._own_socket_dir: Path | None = None
+        self._clock, self._never = SystemClock(), threading.Event()
         self._prepare_folder()
         if not (self._data / "PG_VERSION").exists():
             self._run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
@@ -76,14 +79,14 @@ class EmbeddedPostgres:
     def pid(self) -> int | None:
         """The server's process id, None when it is stopped."""
         lines = self._pid_file()
-        return int(lines[0]) if lines else None
+        return int(lines[0]) if lines and _is_postgres(int(lines[0])) else None
 
     def stop(self) -> None:
         """Stop the server; connections are cut. A second call does nothing."""
-        if self._pid_file():
+        if self.pid is not None:
             self._run("pg_ctl", "-w", "-t", str(START_TIMEOUT_S), "-m", "fast", "stop", check=False)
         if self._own_socket_dir is not None:
-            self._own_socket_dir.rmdir()
+            shutil.rmtree(self._own_socket_dir, ignore_errors=True)
             self._own_socket_dir = None
 
     def __enter__(self) -> EmbeddedPostgres:
@@ -111,17 +114,28 @@ class EmbeddedPostgres:
             raise SettingsInvalid(f"cannot keep a database in {self._data}: {problem}") from problem
 
     def _adopt(self) -> bool:
-        """Take over a server that outlived its parent, and forget one that did not."""
-        lines = self._pid_file()
-        if not lines:
+        """Take over a server that outlived its parent; forget one that did not live."""
+        give_up = self._clock.monotonic() + START_TIMEOUT_S
+        while (lines := self._pid_file()) and _is_postgres(int(lines[0])):
+            # Without an answer it is still starting, or dying of kill -9.
+            if len(lines) >= 8 and lines[7].strip() == "ready" and self._answers(Path(lines[4])):
+                return True
+            if self._clock.monotonic() > give_up:
+                raise StoreUnavailable(f"process {lines[0]} holds {self._data} and is silent")
+            self._clock.wait(self._never, 0.05)
+        # The numbers in these files may belong to other processes by now, or to zombies; the
+        # server would refuse to start. It still checks that no child of the old one is left.
+        for stale in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self._data / stale).unlink(missing_ok=True)
+        self._socket_dir = self._data
+        return False
+
+    def _answers(self, socket_dir: Path) -> bool:
+        self._socket_dir = socket_dir
+        try:
+            raw_connection(self.url()).close()
+        except StoreUnavailable:
             return False
-        if not _is_postgres(int(lines[0])):
-            # The number may belong to another process by now; the server would refuse to start.
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
-            return False
-        if len(lines) < 8 or lines[7].strip() != "ready":
-            return False
-        self._socket_dir = Path(lines[4])
         return True
 
     def _start(self, settings: Mapping[str, str]) -> None:
@@ -138,13 +152,12 @@ class EmbeddedPostgres:
         }
         options = shlex.join(part for name in values for part in ("-c", f"{name}={values[name]}"))
         arguments = ("-w", "-t", str(START_TIMEOUT_S), "-l", str(self._log), "-o", options)
-        clock, never = SystemClock(), threading.Event()
-        give_up = clock.monotonic() + 10.0
+        give_up = self._clock.monotonic() + 10.0
         # After kill -9 of the server its children hold the shared memory for a moment.
         while self._run("pg_ctl", *arguments, "start", check=False) != 0:
-            if clock.monotonic() > give_up or "still in use" not in self._last_words():
+            if self._clock.monotonic() > give_up or "still in use" not in self._last_words():
                 raise StoreUnavailable(f"PostgreSQL does not start: {self._last_words()}")
-            clock.wait(never, 0.2)
+            self._clock.wait(self._never, 0.2)
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         identity: dict[str, object] = {}
@@ -205,13 +218,15 @@ def _system_user() -> pwd.struct_passwd:
 
 
 def _is_postgres(pid: int) -> bool:
-    """Whether that process is alive and a PostgreSQL server."""
+    """Whether that process is alive (not a zombie) and a PostgreSQL server."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
     except FileNotFoundError:
-        asked = ["ps", "-o", "command=", "-p", str(pid)]
+        asked = ["ps", "-o", "comm=", "-p", str(pid)]
         try:
-            command = subprocess.run(asked, capture_output=True, check=False).stdout  # noqa: S603
+            program = subprocess.run(asked, capture_output=True, check=False).stdout  # noqa: S603
         except OSError:
             return False
-    return b"postgres" in command
+    except ProcessLookupError:
+        return False
+    return Path(program.decode(errors="replace").strip()).name == "postgres"

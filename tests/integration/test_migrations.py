@@ -1,0 +1,122 @@
+"""The schema: built, undone, the same as the metadata, and safe to build twice at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from store.errors import SettingsInvalid, StoreError
+from store.postgres import migrate
+from store.postgres.connecting import make_engine, raw_connection
+from store.postgres.partitions import listed, prepare_days
+from store.postgres.tables import DAY_TABLES, metadata
+from tests.factories import NOON
+
+pytestmark = pytest.mark.postgres
+
+_RELATIONS = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+_INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+
+
+def test_the_schema_goes_down_to_nothing_and_up_again(database_url: str) -> None:
+    migrate.check(database_url)
+    migrate.downgrade(database_url)
+    with pytest.raises(StoreError, match="steersman migrate"):
+        migrate.check(database_url)
+    with raw_connection(database_url) as connection:
+        left = connection.execute(
+            f"{_RELATIONS} AND relname NOT LIKE '%%alembic_version%%'"  # constant
+        ).fetchone()
+    assert left == (0,)
+    migrate.upgrade(database_url, now=NOON)
+    migrate.check(database_url)
+
+
+def test_the_schema_built_by_migrations_equals_the_metadata(database_url: str) -> None:
+    assert migrate.differences(database_url) == []
+
+
+def test_partitioning_and_partial_indexes_are_as_the_metadata_says(database_url: str) -> None:
+    with raw_connection(database_url) as connection:
+        keys: dict[str, str] = dict(
+            connection.execute(
+                "SELECT relname, pg_get_partkeydef(oid) FROM pg_class WHERE relkind = 'p'"
+            ).fetchall()
+        )
+        partial: dict[str, str] = dict(
+            connection.execute(
+                "SELECT c.relname, pg_get_expr(indpred, indrelid) FROM pg_index"
+                " JOIN pg_class c ON c.oid = indexrelid"
+                " WHERE indpred IS NOT NULL AND NOT c.relispartition"
+            ).fetchall()
+        )
+        invalid = connection.execute(_INVALID).fetchone()
+    expected = {
+        table.name: table.dialect_options["postgresql"]["partition_by"]
+        for table in metadata.tables.values()
+        if table.dialect_options["postgresql"]["partition_by"]
+    }
+    assert keys == expected
+    assert set(partial) == {
+        index.name
+        for table in metadata.tables.values()
+        for index in table.indexes
+        if index.dialect_options["postgresql"]["where"] is not None
+    }
+    assert partial["ux_routing_states_active"] == "is_active"
+    assert invalid == (0,)
+
+
+def test_every_day_table_has_partitions_from_yesterday_to_a_week_ahead(database_url: str) -> None:
+    engine = make_engine(database_url, pooled=False)
+    with engine.begin() as connection:
+        days = listed(connection)
+    assert days == [NOON.date() + timedelta(days=n) for n in range(-1, 8)]
+    with raw_connection(database_url) as raw:
+        for table in DAY_TABLES:
+            found = raw.execute(
+                "SELECT count(*) FROM pg_class WHERE relname LIKE %s AND relkind = 'r'",
+                [f"{table.name}_p2026%"],
+            ).fetchone()
+            assert found == (len(days),)
+
+
+def test_the_daily_run_makes_only_what_is_missing(database_url: str) -> None:
+    engine = make_engine(database_url, pooled=False)
+    tomorrow = NOON + timedelta(days=1)
+    assert prepare_days(engine, now=tomorrow) == [NOON.date() + timedelta(days=8)]
+    assert prepare_days(engine, now=tomorrow) == []
+
+
+def test_two_upgrades_at_once_do_not_collide(database_url: str) -> None:
+    migrate.downgrade(database_url)
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(migrate.upgrade, database_url, now=NOON) for _ in range(3)]
+    for run in runs:
+        run.result()
+    migrate.check(database_url)
+    assert migrate.differences(database_url) == []
+
+
+def test_labels_restored_from_another_clusters_future_are_readable_after_an_upgrade(
+    database_url: str,
+) -> None:
+    with raw_connection(database_url) as connection:
+        connection.execute(
+            "INSERT INTO labels (day, request_id, expert, judge_version, outcome, purpose,"
+            " labelled_at, xact) VALUES ('1970-01-01', 'r', 'e', 'j', 1, 'traffic', now(), 1 << 40)"
+        )
+        migrate.upgrade(database_url, now=NOON)
+        moved = connection.execute(
+            "SELECT count(*) FROM labels"
+            " WHERE xact < pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        ).fetchone()
+    assert moved == (1,)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql+asyncpg://h/d", "nonsense"])
+def test_a_url_that_is_not_postgresql_is_refused(url: str) -> None:
+    with pytest.raises(SettingsInvalid):
+        make_engine(url)
