@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ UNDATED = date(1970, 1, 1)
 """The day of a label, verdict or shadow answer whose request nobody decided."""
 
 _DETAILS = ("gap", "gap_confidence", "comparator_probability", "category", "group", "degraded")
+_RETRIEVED = tuple(field.name for field in fields(Retrieved))
 _COLUMNS = (
     *("request_id", "tenant", "decided_at", "expert", "reason", "policy", "propensity"),
     *("inclusion_probability", "is_sampled", "reference", "threshold", "risk_target"),
@@ -75,7 +76,9 @@ def decision_row(decision: Decision, day: date) -> dict[str, object]:
     """Return the row of a decision: columns for what is queried, the rest in ``details``."""
     details: dict[str, object] = {name: getattr(decision, name) for name in _DETAILS}
     details["due_experts"] = list(decision.due_experts)
-    details["retrieved"] = [asdict(one) for one in decision.retrieved]
+    details["retrieved"] = [
+        {name: getattr(one, name) for name in _RETRIEVED} for one in decision.retrieved
+    ]
     details["timings_us"] = dict(decision.timings_us)
     row: dict[str, object] = {name: getattr(decision, name) for name in _COLUMNS}
     return row | {"day": day, "seq": decision.seq, "details": details}
