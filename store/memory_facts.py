@@ -16,6 +16,7 @@ from store.errors import LeaseLost
 from store.ledger import Decided, Recorded, ResponseOutcome, SettledLabels
 from store.memory_tables import HeldPrompt, HeldTask, Journal, VerdictKey
 from store.records import (
+    TRAFFIC,
     Decision,
     ExpertId,
     JudgeTask,
@@ -86,7 +87,7 @@ class MemoryDecisions:
 
     def _lacks(self, request_id: RequestId, expert: ExpertId) -> bool:
         labels = self._tables.labels_of.get(request_id, ())
-        is_judged = any(label.purpose == "traffic" for label in labels)
+        is_judged = any(label.purpose == TRAFFIC for label in labels)
         return is_judged and all(label.expert != expert for label in labels)
 
     def _sampled(self, decisions: Iterable[Decision]) -> Iterable[SampledRequest]:
@@ -250,7 +251,7 @@ class MemoryTasks:
 
     def _settle(self, task: JudgeTask) -> None:
         self._put(HeldTask(task, due_at=task.created_at))
-        if task.purpose == "traffic":
+        if task.purpose == TRAFFIC:
             self._journal.drop(self._tables.awaited, task.request_id)
 
     def counts(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,28 +20,43 @@ from sqlalchemy import (
     Table,
     Text,
     any_,
+    bindparam,
     cast,
     column,
     func,
     literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from sqlalchemy.sql.expression import CollectionAggregate
 from sqlalchemy.types import TypeEngine
 
 Row = Mapping[str, object]
 
 
-def given(rows: Sequence[Row], columns: Sequence[Column[Any]]) -> FromClause:
-    """Return the rows as a table ``given``, with their number in ``ord`` (from 1).
+def given(columns: Sequence[Column[Any]]) -> FromClause:
+    """Return the table ``given`` of the rows that ``arrays`` sends, numbered by ``ord`` (from 1).
 
     JSON travels as text and ``value`` casts it back: an array of JSON would be parsed twice.
     """
-    arrays = [_array(rows, one) for one in columns]
+    sent = []
+    for one in columns:
+        array_type: ARRAY[Any] = ARRAY(_wire_type(one))
+        sent.append(cast(bindparam(f"{one.name}_array", type_=array_type), array_type))
     names = [column(one.name, _wire_type(one)) for one in columns]
-    table = func.unnest(*arrays).table_valued(*names, with_ordinality="ord", name="given")
+    table = func.unnest(*sent).table_valued(*names, with_ordinality="ord", name="given")
     return table.render_derived()
+
+
+def arrays(rows: Sequence[Row], columns: Sequence[Column[Any]]) -> dict[str, list[object]]:
+    """Return the parameters of a statement over ``given(columns)``."""
+    sent: dict[str, list[object]] = {}
+    for one in columns:
+        values = [row[one.name] for row in rows]
+        if isinstance(one.type, JSONB):
+            values = [None if v is None else json.dumps(v, allow_nan=False) for v in values]
+        sent[f"{one.name}_array"] = values
+    return sent
 
 
 def value(source: FromClause, target: Column[Any]) -> ColumnElement[Any]:
@@ -51,12 +67,18 @@ def value(source: FromClause, target: Column[Any]) -> ColumnElement[Any]:
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows with the columns of the first one, in key order; those that exist stay."""
-    columns = [table.c[name] for name in rows[0]]
-    source = given(rows, columns)
+    names = tuple(rows[0])
+    columns = [table.c[name] for name in names]
+    connection.execute(_insert_new(table, names), arrays(rows, columns))
+
+
+@cache  # building a statement takes longer than a small one runs
+def _insert_new(table: Table, names: tuple[str, ...]) -> Insert:
+    columns = [table.c[name] for name in names]
+    source = given(columns)
     key = [source.c[one.name] for one in table.primary_key]
     ordered = select(*[value(source, one) for one in columns]).order_by(*key)
-    names = [one.name for one in columns]
-    connection.execute(insert(table).from_select(names, ordered).on_conflict_do_nothing())
+    return insert(table).from_select(list(names), ordered).on_conflict_do_nothing()
 
 
 def any_of(names: Collection[str]) -> CollectionAggregate[bool]:
@@ -66,11 +88,3 @@ def any_of(names: Collection[str]) -> CollectionAggregate[bool]:
 
 def _wire_type(target: Column[Any]) -> TypeEngine[Any]:
     return Text() if isinstance(target.type, JSONB) else target.type
-
-
-def _array(rows: Sequence[Row], target: Column[Any]) -> ColumnElement[Any]:
-    values: list[object] = [row[target.name] for row in rows]
-    if isinstance(target.type, JSONB):
-        values = [None if one is None else json.dumps(one, allow_nan=False) for one in values]
-    array_type: ARRAY[Any] = ARRAY(_wire_type(target))
-    return cast(literal(values, array_type), array_type)

@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, and_, func, select, text
+from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, func, select, text
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from store.ledger import Decided, Recorded
 from store.postgres import locks
-from store.postgres.batch import Row, any_of, given, insert_new, value
+from store.postgres.batch import Row, arrays, given, insert_new, value
+from store.postgres.lookups import facts_of, with_vectors
 from store.postgres.partitions import DayPartitions
 from store.postgres.rows import (
     decision_of,
@@ -32,7 +34,7 @@ from store.postgres.tables import (
     prompts,
     request_keys,
 )
-from store.records import Decision, ExpertId, RequestId, SampledRequest, day_of
+from store.records import TRAFFIC, Decision, ExpertId, RequestId, SampledRequest, day_of
 
 _LAST_VALUE = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM decision_seq"
 _HOLD_FLOOR = text(f"SELECT pg_advisory_xact_lock_shared(:floor + ({_LAST_VALUE}))")
@@ -43,20 +45,27 @@ _OPEN_FLOOR = text(
     " AND pid <> pg_backend_pid()"
 )
 
-_IS_KEYS_DECISION = and_(
-    decisions.c.day == request_keys.c.day, decisions.c.request_id == request_keys.c.request_id
-)
-_SAMPLED = (
-    select(decisions, embeddings.c.vector_fp16)
-    .join(
-        embeddings,
-        and_(
-            embeddings.c.day == decisions.c.day,
-            embeddings.c.request_id == decisions.c.request_id,
-        ),
+_CLAIMED = [one for one in request_keys.c if one.name != "seq"]
+
+
+def _claim_free_keys() -> ReturningInsert[tuple[str, int]]:
+    """``seq`` follows the batch; the insert follows the key.
+
+    So two replicas with overlapping batches wait for each other in one order, never in a circle.
+    """
+    rows = given(_CLAIMED)
+    in_order = select(*[value(rows, one) for one in _CLAIMED]).order_by(rows.c.ord).subquery()
+    numbered = select(*in_order.c, decision_seq.next_value().label("seq")).cte("numbered")
+    source = select(*numbered.c).order_by(numbered.c.request_id)
+    return (
+        insert(request_keys)
+        .from_select([one.name for one in numbered.c], source)
+        .on_conflict_do_nothing()
+        .returning(request_keys.c.request_id, request_keys.c.seq)
     )
-    .where(decisions.c.is_sampled)
-)
+
+
+_CLAIM = _claim_free_keys()
 
 
 class PostgresDecisions:
@@ -117,23 +126,9 @@ class PostgresDecisions:
         return new
 
     def _claim(self, keys: Sequence[Row]) -> dict[RequestId, int]:
-        """Insert the keys that are free and return their ``seq``.
-
-        ``seq`` follows the batch; the insert follows the key, so that two replicas with
-        overlapping batches wait for each other in one order and never in a circle.
-        """
-        columns = [one for one in request_keys.c if one.name != "seq"]
-        rows = given(keys, columns)
-        in_order = select(*[value(rows, one) for one in columns]).order_by(rows.c.ord).subquery()
-        numbered = select(*in_order.c, decision_seq.next_value().label("seq")).cte("numbered")
-        source = select(*numbered.c).order_by(numbered.c.request_id)
-        claim = (
-            insert(request_keys)
-            .from_select([c.name for c in numbered.c], source)
-            .on_conflict_do_nothing()
-            .returning(request_keys.c.request_id, request_keys.c.seq)
-        )
-        return {RequestId(row.request_id): row.seq for row in self._connection.execute(claim)}
+        """Insert the keys that are free and return their ``seq``."""
+        claimed = self._connection.execute(_CLAIM, arrays(keys, _CLAIMED))
+        return {RequestId(row.request_id): row.seq for row in claimed}
 
     def _store(
         self,
@@ -158,11 +153,7 @@ class PostgresDecisions:
             insert_new(self._connection, awaited_labels, awaited)
 
     def _stored(self, request_ids: Collection[RequestId]) -> Sequence[RowMapping]:
-        found = (
-            select(request_keys.c.prompt_sha256, decisions)
-            .join_from(request_keys, decisions, _IS_KEYS_DECISION)
-            .where(request_keys.c.request_id == any_of(request_ids))
-        )
+        found = facts_of(decisions, request_ids, request_keys.c.prompt_sha256)
         return self._connection.execute(found).mappings().all()
 
     def find(self, request_id: RequestId) -> Decision | None:
@@ -172,26 +163,17 @@ class PostgresDecisions:
         return {row["request_id"]: decision_of(row) for row in self._stored(request_ids)}
 
     def prompt_text(self, request_id: RequestId) -> str | None:
-        is_keys_prompt = and_(
-            prompts.c.day == request_keys.c.day, prompts.c.request_id == request_keys.c.request_id
-        )
-        held = (
-            select(prompts.c.text_utf8)
-            .join_from(request_keys, prompts, is_keys_prompt)
-            .where(request_keys.c.request_id == request_id)
-        )
-        return decoded(self._connection.scalar(held))
+        row = self._connection.execute(facts_of(prompts, [request_id])).mappings().one_or_none()
+        return None if row is None else decoded(row["text_utf8"])
 
     def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
-        asked = (
-            _SAMPLED.join(request_keys, _IS_KEYS_DECISION)
-            .where(request_keys.c.request_id == any_of(request_ids))
-            .order_by(decisions.c.seq)
-        )
-        return self._sampled(asked)
+        asked = facts_of(decisions, request_ids).subquery("asked")
+        return self._sampled(select(asked).where(asked.c.is_sampled))
 
     def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
-        outside = _SAMPLED.where(decisions.c.fold != excluding_fold)
+        outside = select(decisions).where(
+            decisions.c.is_sampled, decisions.c.fold != excluding_fold
+        )
         return self._sampled(outside.order_by(decisions.c.seq).limit(count))
 
     def recent_judged(
@@ -200,15 +182,17 @@ class PostgresDecisions:
         label = select(1).where(
             labels.c.day == decisions.c.day, labels.c.request_id == decisions.c.request_id
         )
-        judged = _SAMPLED.where(
+        judged = select(decisions).where(
+            decisions.c.is_sampled,
             decisions.c.fold != excluding_fold,
-            label.where(labels.c.purpose == "traffic").exists(),
+            label.where(labels.c.purpose == TRAFFIC).exists(),
             ~label.where(labels.c.expert == without).exists(),
         )
-        return self._sampled(judged.order_by(decisions.c.seq.desc()).limit(count))[::-1]
+        return self._sampled(judged.order_by(decisions.c.seq.desc()).limit(count))
 
-    def _sampled(self, query: Select[Any]) -> list[SampledRequest]:
-        return [sampled_of(row) for row in self._connection.execute(query).mappings()]
+    def _sampled(self, chosen: Select[Any]) -> list[SampledRequest]:
+        found = with_vectors(chosen.subquery("chosen"))
+        return [sampled_of(row) for row in self._connection.execute(found).mappings()]
 
     def watermark(self, *, now: datetime, timeout_s: float) -> int:
         """Also stay below every ``seq`` that a running transaction may still commit.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from sqlalchemy import BigInteger, Connection, RowMapping, Table, Text, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from store.ledger import SettledLabels
-from store.postgres.batch import Row, given, value
+from store.postgres.batch import Row, arrays, given, value
 from store.postgres.notify import announce
 from store.postgres.rows import UNDATED, utc
 from store.postgres.tables import labels as held
@@ -34,25 +37,10 @@ class PostgresLabels:
             announce(self._connection, "labels")
         return new
 
-    def _insert(self, table: Table, given_rows: Sequence[Row]) -> int:
-        columns = [table.c[name] for name in given_rows[0]]
-        rows = given(given_rows, columns)
-        day = func.coalesce(request_keys.c.day, literal(UNDATED))
-        key = [rows.c[one.name] for one in table.primary_key if one.name != "day"]
-        dated = (
-            select(day, *[value(rows, one) for one in columns])
-            .join_from(
-                rows, request_keys, rows.c.request_id == request_keys.c.request_id, isouter=True
-            )
-            .order_by(*key, rows.c.ord)
-        )
-        added = (
-            insert(table)
-            .from_select(["day", *[one.name for one in columns]], dated)
-            .on_conflict_do_nothing()
-            .returning(table.c.day)
-        )
-        return len(self._connection.execute(added).all())
+    def _insert(self, table: Table, rows: Sequence[Row]) -> int:
+        names = tuple(rows[0])
+        sent = arrays(rows, [table.c[name] for name in names])
+        return len(self._connection.execute(_insert_dated(table, names), sent).all())
 
     def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
         """Read whole transactions, so up to ``limit`` labels and the rest of the last one's.
@@ -83,6 +71,26 @@ class PostgresLabels:
         rows = self._connection.execute(found).mappings().all()
         order = ("judge_version", "expert_low", "expert_high", "call")
         return [_verdict(row) for row in sorted(rows, key=lambda row: [row[n] for n in order])]
+
+
+@cache
+def _insert_dated(table: Table, names: tuple[str, ...]) -> ReturningInsert[Any]:
+    columns = [table.c[name] for name in names]
+    rows = given(columns)
+    day = func.coalesce(request_keys.c.day, literal(UNDATED))
+    key = [rows.c[one.name] for one in table.primary_key if one.name != "day"]
+    is_its_key = rows.c.request_id == request_keys.c.request_id
+    dated = (
+        select(day, *[value(rows, one) for one in columns])
+        .join_from(rows, request_keys, is_its_key, isouter=True)
+        .order_by(*key, rows.c.ord)
+    )
+    return (
+        insert(table)
+        .from_select(["day", *names], dated)
+        .on_conflict_do_nothing()
+        .returning(table.c.day)
+    )
 
 
 def _label_row(label: Label) -> dict[str, object]:

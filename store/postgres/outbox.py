@@ -8,13 +8,30 @@ from datetime import datetime
 
 from sqlalchemy import ARRAY, BigInteger, Connection, any_, cast, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from store.clock import Clock
-from store.postgres.batch import given, value
+from store.postgres.batch import arrays, given, value
 from store.postgres.tables import outbox, outbox_seq
 from store.records import OutboxMessage
 
-_WRITTEN = ("topic", "key", "value", "written_at")
+_WRITTEN = (outbox.c.topic, outbox.c.key, outbox.c.value, outbox.c.written_at)
+
+
+def _add_in_order() -> ReturningInsert[int]:
+    rows = given(_WRITTEN)
+    in_order = select(*[value(rows, one) for one in _WRITTEN]).order_by(rows.c.ord).subquery()
+    return (
+        insert(outbox)
+        .from_select(
+            ["message_id", *[one.name for one in _WRITTEN]],
+            select(outbox_seq.next_value(), *in_order.c),
+        )
+        .returning(outbox.c.message_id)
+    )
+
+
+_ADD = _add_in_order()
 
 
 class PostgresOutbox:
@@ -28,22 +45,11 @@ class PostgresOutbox:
         if not messages:
             return []
         now = self._clock.now()
-        columns = [outbox.c[name] for name in _WRITTEN]
-        rows = given(
-            [
-                {"topic": one.topic, "key": one.key, "value": one.value, "written_at": now}
-                for one in messages
-            ],
-            columns,
-        )
-        in_order = select(*[value(rows, one) for one in columns]).order_by(rows.c.ord).subquery()
-        numbered = select(outbox_seq.next_value(), *in_order.c)
-        added = (
-            insert(outbox)
-            .from_select(["message_id", *_WRITTEN], numbered)
-            .returning(outbox.c.message_id)
-        )
-        numbers = sorted(self._connection.scalars(added))
+        rows = [
+            {"topic": one.topic, "key": one.key, "value": one.value, "written_at": now}
+            for one in messages
+        ]
+        numbers = sorted(self._connection.scalars(_ADD, arrays(rows, _WRITTEN)))
         return [replace(m, message_id=n) for m, n in zip(messages, numbers, strict=True)]
 
     def unmarked(self, *, limit: int, older_than: datetime | None = None) -> list[OutboxMessage]:

@@ -13,7 +13,6 @@ from sqlalchemy import (
     RowMapping,
     Select,
     Table,
-    and_,
     cast,
     delete,
     func,
@@ -24,9 +23,11 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from store.ledger import ResponseOutcome
-from store.postgres.batch import any_of, given, insert_new, value
+from store.postgres.batch import arrays, given, insert_new, value
+from store.postgres.lookups import facts_of
 from store.postgres.rows import UNDATED, answer_of, answer_row, hashed
 from store.postgres.tables import experts, parked_responses, request_keys, responses, shadow_answers
 from store.records import ExpertId, RequestId, ResponseReceived
@@ -54,6 +55,26 @@ _MEAN_OUTPUT_TOKENS = (
     .group_by(experts.c.name)
 )
 
+_ANSWERED = [one for one in responses.c if one.name != "day"]
+
+
+def _insert_if_decided() -> ReturningInsert[tuple[str]]:
+    rows = given(_ANSWERED)
+    dated = (
+        select(request_keys.c.day, *[value(rows, one) for one in _ANSWERED])
+        .join_from(rows, request_keys, rows.c.request_id == request_keys.c.request_id)
+        .order_by(rows.c.request_id)
+    )
+    return (
+        insert(responses)
+        .from_select(["day", *[one.name for one in _ANSWERED]], dated)
+        .on_conflict_do_nothing()
+        .returning(responses.c.request_id)
+    )
+
+
+_INSERT = _insert_if_decided()
+
 
 class PostgresResponses:
     """``store.ledger.Responses``."""
@@ -75,37 +96,15 @@ class PostgresResponses:
         ]
 
     def _insert(self, batch: Sequence[ResponseReceived]) -> set[RequestId]:
-        columns = [one for one in responses.c if one.name != "day"]
-        rows = given([answer_row(response) for response in batch], columns)
-        dated = (
-            select(request_keys.c.day, *[value(rows, one) for one in columns])
-            .join_from(rows, request_keys, rows.c.request_id == request_keys.c.request_id)
-            .order_by(rows.c.request_id)
-        )
-        added = (
-            insert(responses)
-            .from_select(["day", *[one.name for one in columns]], dated)
-            .on_conflict_do_nothing()
-            .returning(responses.c.request_id)
-        )
-        return set(self._connection.scalars(added))
+        sent = arrays([answer_row(response) for response in batch], _ANSWERED)
+        return set(self._connection.scalars(_INSERT, sent))
 
     def _held(self, request_ids: Sequence[RequestId]) -> dict[RequestId, RowMapping]:
-        found = (
-            select(responses.c.request_id, responses.c.expert)
-            .add_columns(responses.c.text_sha256, responses.c.cost_usd)
-            .join_from(request_keys, responses, _of_request(responses))
-            .where(request_keys.c.request_id == any_of(request_ids))
-        )
-        return {row["request_id"]: row for row in self._connection.execute(found).mappings()}
+        found = self._connection.execute(facts_of(responses, request_ids)).mappings()
+        return {row["request_id"]: row for row in found}
 
     def find(self, request_id: RequestId) -> ResponseReceived | None:
-        found = (
-            select(responses)
-            .join_from(request_keys, responses, _of_request(responses))
-            .where(request_keys.c.request_id == request_id)
-        )
-        row = self._connection.execute(found).mappings().one_or_none()
+        row = self._held([request_id]).get(request_id)
         return None if row is None else answer_of(row)
 
     def record_shadow(self, answer: ResponseReceived) -> bool:
@@ -165,10 +164,6 @@ class PostgresResponses:
             self._connection.execute(removed).mappings(), key=lambda row: row["parked_at"]
         )
         return [(answer_of(row), row["original"]) for row in rows]
-
-
-def _of_request(table: Table) -> ColumnElement[bool]:
-    return and_(table.c.day == request_keys.c.day, table.c.request_id == request_keys.c.request_id)
 
 
 def _day_of_request(request_id: RequestId) -> ColumnElement[object]:

@@ -8,19 +8,36 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from store.errors import LeaseLost
-from store.postgres.batch import given, value
+from store.postgres.batch import arrays, given, value
 from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import awaited_labels, judge_tasks
-from store.records import ExpertId, JudgeTask, RequestId, TaskStatus
+from store.records import TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
 
-_WRITTEN = (
-    *("request_id", "purpose", "experts", "experts_key", "status", "attempts"),
-    *("created_at", "due_at"),
-)
 _held = judge_tasks.c
+_WRITTEN = (
+    *(_held.request_id, _held.purpose, _held.experts, _held.experts_key, _held.status),
+    *(_held.attempts, _held.created_at, _held.due_at),
+)
+
+
+def _add_in_key_order() -> ReturningInsert[tuple[int]]:
+    rows = given(_WRITTEN)
+    ordered = select(*[value(rows, one) for one in _WRITTEN]).order_by(
+        rows.c.request_id, rows.c.purpose, rows.c.experts_key, rows.c.ord
+    )
+    return (
+        insert(judge_tasks)
+        .from_select([one.name for one in _WRITTEN], ordered)
+        .on_conflict_do_nothing()
+        .returning(_held.task_id)
+    )
+
+
+_ADD = _add_in_key_order()
 
 
 class PostgresTasks:
@@ -32,18 +49,8 @@ class PostgresTasks:
     def add(self, tasks: Sequence[JudgeTask]) -> int:
         if not tasks:
             return 0
-        columns = [judge_tasks.c[name] for name in _WRITTEN]
-        rows = given([_row(task) for task in tasks], columns)
-        ordered = select(*[value(rows, one) for one in columns]).order_by(
-            rows.c.request_id, rows.c.purpose, rows.c.experts_key, rows.c.ord
-        )
-        added = (
-            insert(judge_tasks)
-            .from_select(list(_WRITTEN), ordered)
-            .on_conflict_do_nothing()
-            .returning(_held.task_id)
-        )
-        new = len(self._connection.execute(added).all())
+        sent = arrays([_row(task) for task in tasks], _WRITTEN)
+        new = len(self._connection.execute(_ADD, sent).all())
         if new:
             announce(self._connection, "tasks")
         return new
@@ -91,7 +98,7 @@ class PostgresTasks:
 
     def _settle(self, task_id: int, worker: str, changes: dict[str, object]) -> None:
         settled = self._release(task_id, worker, changes)
-        if settled["purpose"] == "traffic":
+        if settled["purpose"] == TRAFFIC:
             answered = awaited_labels.c.request_id == settled["request_id"]
             self._connection.execute(delete(awaited_labels).where(answered))
 
