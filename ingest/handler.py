@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ingest.live import Live
 from ingest.outbox import OutboxPublisher
+from ingest.topics import DECISIONS
 from ingest.wire import encode_decision
 from judge.sampling import due_experts, inclusion_probability, is_drawn
 from online.encode import Encoder
@@ -32,8 +33,6 @@ from store.records import (
 )
 
 log = logging.getLogger(__name__)
-
-DECISIONS = "router.decisions"
 
 
 class RequestHandler:
@@ -98,8 +97,9 @@ class RequestHandler:
         self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState, encode_us: int
     ) -> Decided:
         started = self._clock.monotonic()
-        choice = self._routed(prompt, embedding, state)
         group = group_of(prompt.text, prompt.session_id, tenant=prompt.tenant)
+        fold = fold_of(group)
+        choice = self._routed(prompt, embedding, state, fold)
         due = due_experts(prompt.request_id, state, choice.retrieved)
         pi = inclusion_probability(state.policy)
         if choice.reason is Reason.PINNED:
@@ -127,7 +127,7 @@ class RequestHandler:
             effective_labels=state.effective_labels,
             state_version=state.version,
             group=group,
-            fold=fold_of(group),
+            fold=fold,
             timings_us={
                 "encode": encode_us,
                 "route": int(1e6 * (self._clock.monotonic() - started)),
@@ -138,11 +138,11 @@ class RequestHandler:
         )
 
     def _routed(
-        self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState
+        self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState, fold: int
     ) -> Choice:
         """Route; learned state can never fail a request, so any surprise serves the reference."""
         try:
-            return route(prompt, embedding, state)
+            return route(prompt, embedding, state, fold=fold)
         except EventRejected:
             raise
         except Exception:

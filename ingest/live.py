@@ -80,7 +80,8 @@ class Live:
         probe = np.zeros(self._dimension, dtype=np.float32)
         probe[0] = 1.0
         try:
-            route(_warm_up(record), probe, state)
+            for fold in range(FOLDS):
+                route(_warm_up(record), probe, state, fold=fold)
         except (ValueError, IndexError, KeyError) as problem:
             raise StateRefused(f"the state cannot route: {problem!r}") from problem
         return state

@@ -23,7 +23,7 @@ from store.records import FOLDS, ExpertId, Float32Array, FloatArray, SampledRequ
 
 FORGETTING = 0.999
 """Weight of a judged request relative to the next one in the tables: half-life 693 requests."""
-SHRINKAGE = 2.0
+SHRINKAGE = 4.0
 """Pseudo-labels of the expert's own mean in each cluster."""
 MAX_WEIGHT = 10.0
 """Cap of a stabilised inverse-probability weight in training (λ uses the uncapped one)."""

@@ -6,7 +6,7 @@ explore inside what is admitted. Deterministic: the draws are hashes of the requ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from online.cargo import confidence
 from online.chance import draw, jitter
 from online.comparator import features, probability
 from online.costs import count_tokens
-from online.scorer import ScorerModel, Scores, score
+from online.scorer import ScorerModel, Scores, excluded_fold, score
 from online.state import RoutingState
 from store.errors import EventRejected
 from store.records import (
@@ -50,7 +50,12 @@ class Choice:
 
 
 def route(
-    prompt: PromptReceived, embedding: Float32Array, state: RoutingState, *, degraded: bool = False
+    prompt: PromptReceived,
+    embedding: Float32Array,
+    state: RoutingState,
+    *,
+    fold: int,
+    degraded: bool = False,
 ) -> Choice:
     """Return the expert for a prompt.
 
@@ -58,6 +63,8 @@ def route(
     ----------
     embedding
         float32[d], unit length, by the encoder the state is bound to.
+    fold
+        The request's fold: it is scored by the entry that never saw its near-duplicates.
     degraded
         The ledger is away: no exploration, so that the answer is a pure function of the request
         id and the state version.
@@ -79,7 +86,9 @@ def route(
     if state.model is None or state.policy.policy == "reference":
         reason = state.safe_reason or Reason.ROUTED
         return Choice(expert=state.policy.reference, reason=reason, propensity=1.0)
-    return _routed(prompt, embedding, state, state.model, explore=not degraded)
+    return _routed(
+        prompt, embedding, state, state.model, entry=excluded_fold(fold), explore=not degraded
+    )
 
 
 def admitted(
@@ -109,14 +118,15 @@ def _routed(
     state: RoutingState,
     model: ScorerModel,
     *,
+    entry: int,
     explore: bool,
 ) -> Choice:
-    scores = score(model, embedding[None], excluded=0)
+    scores = score(model, embedding[None], excluded=entry)
     names = model.columns
     quality = jittered(scores.quality, [prompt.request_id], names)[0]
     costs = state.relative_costs(names, count_tokens(prompt.text))
     utility = quality - state.policy.cost_weight * costs
-    found = model.index(0, state.nominal_costs).search(
+    found = model.index(entry, state.nominal_costs).search(
         scores.query, cost_weight=state.policy.cost_weight
     )[0]
     seen = [i for i in found if _allowed(names[i], prompt)]
@@ -126,9 +136,11 @@ def _routed(
         return Choice(expert=state.policy.reference, reason=Reason.SAFE_COLD, propensity=1.0)
     served = [*inside, reference]
     best = _preferred(served, utility, costs, state)
-    gap, sure, versus = _gap(scores, utility, costs, seen, reference, served, model, state)
+    gap, sure, versus = _gap(
+        scores, utility, costs, {*seen, reference}, served, model, state, entry=entry
+    )
     chosen, reason = best, Reason.ROUTED if inside else (state.safe_reason or Reason.NO_CANDIDATE)
-    if versus is not None and best == versus.first:
+    if versus is not None and versus.decides and best == versus.first:
         chosen, reason = versus.winner, Reason.COMPARATOR
     expert, reason, propensity = _explored(prompt, state, names, served, chosen, reason, explore)
     return Choice(
@@ -147,6 +159,8 @@ class _Comparison:
     first: int
     second: int
     probability: float
+    decides: bool
+    """Both may be served; otherwise the comparison is only logged."""
 
     @property
     def winner(self) -> int:
@@ -157,24 +171,25 @@ def _gap(
     scores: Scores,
     utility: FloatArray,
     costs: FloatArray,
-    seen: Sequence[int],
-    reference: int,
+    found: Collection[int],
     served: Sequence[int],
     model: ScorerModel,
     state: RoutingState,
+    *,
+    entry: int,
 ) -> tuple[float | None, float | None, _Comparison | None]:
     """Return gap, its confidence and, where it is too small to trust, the comparison.
 
-    The pair is the two best by utility among retrieved ∪ {reference}; the comparator only
-    decides when both may be served.
+    The pair is the two best by utility among retrieved ∪ {reference}; the comparator is asked
+    whenever the gap is not trusted, and decides when both may be served.
     """
-    known = [i for i in {*seen, reference} if np.isfinite(utility[i])]
+    known = [i for i in found if np.isfinite(utility[i])]
     if len(known) < 2:
         return None, None, None
     first, second = sorted(known, key=lambda i: (-utility[i], i))[:2]
     gap = float(utility[first] - utility[second])
-    sure = confidence(gap, model.gap[0])
-    if sure >= state.policy.tau or first not in served or second not in served:
+    sure = confidence(gap, model.gap[entry])
+    if sure >= state.policy.tau:
         return gap, sure, None
     described = features(
         table=scores.table[0],
@@ -182,8 +197,9 @@ def _gap(
         cosine=scores.cosine[0],
         relative_cost=costs,
     )
-    p = probability(described[first], described[second], model.comparator[0])
-    return gap, sure, _Comparison(first, second, p)
+    p = probability(described[first], described[second], model.comparator[entry])
+    decides = first in served and second in served
+    return gap, sure, _Comparison(first, second, p, decides)
 
 
 def _preferred(

@@ -1,8 +1,9 @@
 """What was learnt, frozen: arrays from which any prompt's scores follow.
 
 Leading axis of every array: the excluded fold e. Entry e was trained on labels of folds other than
-0 and e; entry 0 serves. A window label of fold f is only ever scored by entry f, so no label
-calibrates a score that it trained (promise.md section 1): an in-sample path does not exist.
+0 and e. A request of fold f is served by entry f and its label is re-scored by entry f, so no label
+calibrates a score that it trained (promise.md section 1), an in-sample path does not exist, and λ
+is calibrated on exactly the mixture of scorers that serves (DESIGN.md: the measured difference).
 """
 
 from __future__ import annotations
