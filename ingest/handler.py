@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ingest.live import Live
+from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher
 from ingest.topics import DECISIONS
 from ingest.wire import encode_decision
@@ -35,42 +36,16 @@ from store.records import (
 log = logging.getLogger(__name__)
 
 
-class RequestHandler:
-    """Implements ``ingest.ports.Handler``."""
+class ResponseHandler:
+    """The half of ``ingest.ports.Handler`` that needs no encoder and no routing state."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        live: Live,
-        encoder: Encoder,
-        outbox: OutboxPublisher,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
-        self._live = live
-        self._encoder = encoder
-        self._outbox = outbox
         self._clock = clock
 
     def on_prompts(self, batch: Sequence[PromptReceived]) -> list[Recorded | EventRejected]:
-        """Decide each prompt once; a redelivered one gets its stored decision.
-
-        One routing state serves the whole batch, and one transaction stores it. The judge's daily
-        budget is taken in that transaction: what is granted decides π.
-        """
-        state = self._live.current()
-        if state is None:
-            raise StoreUnavailable("no routing state is loaded yet; try again")
-        started = self._clock.monotonic()
-        embeddings = self._encoder.encode([prompt.text for prompt in batch])
-        encode_us = int(1e6 * (self._clock.monotonic() - started) / max(1, len(batch)))
-        decided: list[Decided | EventRejected] = []
-        for prompt, embedding in zip(batch, embeddings, strict=True):
-            try:
-                decided.append(self._decide(prompt, embedding, state, encode_us))
-            except EventRejected as rejected:
-                decided.append(rejected)
-        return self._store(decided, state)
+        """Refuse: this role does not decide."""
+        raise StoreUnavailable(f"this role does not decide; {len(batch)} prompts wait for `serve`")
 
     def on_responses(
         self, batch: Sequence[ResponseReceived]
@@ -92,6 +67,76 @@ class RequestHandler:
         """Store feedback; it never moves λ."""
         with self._ledger.begin() as tx:
             return tx.operations.record_feedback(feedback)
+
+    def _checked(
+        self, response: ResponseReceived, known: set[ExpertId]
+    ) -> ResponseReceived | EventRejected:
+        if response.expert not in known:
+            return EventRejected(
+                "unknown_expert", "no expert of that name is registered", field="expert"
+            )
+        return response
+
+    def _tasks(
+        self,
+        batch: Sequence[ResponseReceived],
+        results: Sequence[ResponseOutcome | EventRejected],
+        decisions: dict[RequestId, Decision],
+    ) -> list[JudgeTask]:
+        tasks = []
+        for response, result in zip(batch, results, strict=True):
+            decision = decisions.get(response.request_id)
+            if result is not ResponseOutcome.NEW or decision is None:
+                continue
+            if decision.is_sampled:
+                tasks.append(
+                    JudgeTask(
+                        request_id=response.request_id,
+                        experts=decision.due_experts,
+                        purpose=TRAFFIC,
+                        created_at=self._clock.now(),
+                    )
+                )
+        return tasks
+
+
+class RequestHandler(ResponseHandler):
+    """``ingest.ports.Handler``, whole."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        live: Live,
+        encoder: Encoder,
+        outbox: OutboxPublisher,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(ledger, clock)
+        self._live = live
+        self._encoder = encoder
+        self._outbox = outbox
+        self._metrics = metrics
+
+    def on_prompts(self, batch: Sequence[PromptReceived]) -> list[Recorded | EventRejected]:
+        """Decide each prompt once; a redelivered one gets its stored decision.
+
+        One routing state serves the whole batch, and one transaction stores it. The judge's daily
+        budget is taken in that transaction: what is granted decides π.
+        """
+        state = self._live.current()
+        if state is None:
+            raise StoreUnavailable("no routing state is loaded yet; try again")
+        started = self._clock.monotonic()
+        embeddings = self._encoder.encode([prompt.text for prompt in batch])
+        encode_us = int(1e6 * (self._clock.monotonic() - started) / max(1, len(batch)))
+        decided: list[Decided | EventRejected] = []
+        for prompt, embedding in zip(batch, embeddings, strict=True):
+            try:
+                decided.append(self._decide(prompt, embedding, state, encode_us))
+            except EventRejected as rejected:
+                decided.append(rejected)
+        return self._store(decided, state)
 
     def _decide(
         self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState, encode_us: int
@@ -156,15 +201,16 @@ class RequestHandler:
         with self._ledger.begin() as tx:
             good = self._within_budget(tx, good, state)
             recorded = tx.decisions.record(good)
-            outgoing = tx.outbox.add(
-                [_announced(r.decision) for r in recorded if r.is_new and r.decision]
-            )
+            fresh = [r.decision for r in recorded if r.is_new and r.decision is not None]
+            outgoing = tx.outbox.add([_announced(decision) for decision in fresh])
             for clash in recorded:
                 if clash.is_conflict:
                     tx.operations.record_conflict(
                         clash.request_id, "the id is taken by another prompt", now=self._clock.now()
                     )
         self._outbox.publish_now(outgoing)
+        for decision in fresh:
+            self._metrics.decided(decision)
         answers = iter(recorded)
         return [next(answers) if isinstance(d, Decided) else d for d in decided]
 
@@ -193,37 +239,6 @@ class RequestHandler:
             decision = replace(item.decision, inclusion_probability=0.0, is_sampled=False)
             within.append(replace(item, decision=decision) if spent else item)
         return within
-
-    def _checked(
-        self, response: ResponseReceived, known: set[ExpertId]
-    ) -> ResponseReceived | EventRejected:
-        if response.expert not in known:
-            return EventRejected(
-                "unknown_expert", "no expert of that name is registered", field="expert"
-            )
-        return response
-
-    def _tasks(
-        self,
-        batch: Sequence[ResponseReceived],
-        results: Sequence[ResponseOutcome | EventRejected],
-        decisions: dict[RequestId, Decision],
-    ) -> list[JudgeTask]:
-        tasks = []
-        for response, result in zip(batch, results, strict=True):
-            decision = decisions.get(response.request_id)
-            if result is not ResponseOutcome.NEW or decision is None:
-                continue
-            if decision.is_sampled:
-                tasks.append(
-                    JudgeTask(
-                        request_id=response.request_id,
-                        experts=decision.due_experts,
-                        purpose=TRAFFIC,
-                        created_at=self._clock.now(),
-                    )
-                )
-        return tasks
 
 
 def _announced(decision: Decision) -> OutboxMessage:

@@ -14,6 +14,7 @@ from ingest.announce import announce_alert, announce_labels
 from ingest.handler import RequestHandler
 from ingest.live import Live, StateWatcher
 from ingest.memory_stream import MemoryBroker, MemorySink
+from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher
 from judge.port import Judge
 from judge.recorded import RecordedJudge
@@ -74,7 +75,9 @@ class LocalLoop:
         self.broker = MemoryBroker()
         outbox = OutboxPublisher(self.ledger, MemorySink(self.broker), self.clock)
         self.live = Live(encoder=encoder.identity, dimension=encoder.dimension)
-        self.handler = RequestHandler(self.ledger, self.live, encoder, outbox, self.clock)
+        self.handler = RequestHandler(
+            self.ledger, self.live, encoder, outbox, self.clock, Metrics()
+        )
         self.worker = JudgeWorker(
             self.ledger,
             judge or RecordedJudge(traffic, margin=policy.margin),

@@ -58,6 +58,8 @@ class ProcessSettings:
     """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
     run_dir: Path = Path(".run")
     """Directory of everything this process writes besides the database."""
+    cache_dir: Path | None = None
+    """Directory of the embedding cache; empty puts it into the run directory."""
     encoder: str = "bundled"
     """Prompt encoder: ``bundled`` or a directory with a sentence-transformers model."""
     recorded: Path | None = None

@@ -1,0 +1,133 @@
+"""Opening what every role stands on: database and broker, one's own or the embedded ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ingest.settings import ProcessSettings
+from ingest.topics import KafkaSettings, every_topic
+from store.clock import Clock, SystemClock
+from store.errors import SettingsInvalid
+from store.postgres import migrate
+from store.postgres.ledger import PostgresLedger
+
+log = logging.getLogger(__name__)
+
+CONNECTION_FILE = "connection.json"
+MEMORY_ONLY = (
+    "the embedded broker keeps its topics in memory: fine for trials and tests, never for"
+    " production; set STEERSMAN_KAFKA_BOOTSTRAP_SERVERS to use a real Kafka"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """Open connections and where they lead."""
+
+    settings: ProcessSettings
+    """With the addresses of embedded servers filled in."""
+    ledger: PostgresLedger
+    clock: Clock
+
+
+@contextmanager
+def open_backbone(settings: ProcessSettings, *, embedded: bool) -> Iterator[Backbone]:
+    """Yield ledger and broker addresses; start embedded servers where no setting names real ones.
+
+    Parameters
+    ----------
+    embedded
+        Whether this process may start servers (``steersman up``, the demo). Others find a running
+        ``steersman up`` through its connection file.
+
+    Raises
+    ------
+    SettingsInvalid
+        Nothing names a database or broker, and none may be started.
+    """
+    clock = SystemClock()
+    with ExitStack() as stack:
+        if embedded:
+            settings = _with_embedded(settings, stack)
+        elif not settings.database_url or not settings.kafka.bootstrap_servers:
+            settings = _with_running(settings)
+        migrate.upgrade(settings.database_url)
+        ledger = stack.enter_context(closing(PostgresLedger(settings.database_url, clock=clock)))
+        yield Backbone(settings=settings, ledger=ledger, clock=clock)
+
+
+def prepare_topics(kafka: KafkaSettings) -> None:
+    """Create missing topics."""
+    from ingest.broker import ensure_topics  # noqa: PLC0415  kafka is slow to import
+
+    made = ensure_topics(kafka, every_topic(kafka.topic_prefix))
+    if made:
+        log.info("topics.created", extra={"topics": made})
+
+
+@contextmanager
+def announced(backbone: Backbone, *, http_url: str) -> Iterator[None]:
+    """Keep the connection file while the block runs, readable by this user only."""
+    path = backbone.settings.run_dir / CONNECTION_FILE
+    content = {
+        "database_url": backbone.settings.database_url,
+        "bootstrap_servers": backbone.settings.kafka.bootstrap_servers,
+        "http_url": http_url,
+    }
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def read_connection(run_dir: Path) -> dict[str, str]:
+    """Return the addresses of the ``steersman up`` that runs there.
+
+    Raises
+    ------
+    SettingsInvalid
+        None runs there.
+    """
+    try:
+        found: dict[str, str] = json.loads((run_dir / CONNECTION_FILE).read_text())
+    except (OSError, ValueError) as problem:
+        raise SettingsInvalid(
+            "no database is named and no `steersman up` runs here: set STEERSMAN_DATABASE_URL and"
+            " STEERSMAN_KAFKA_BOOTSTRAP_SERVERS, or start `steersman up` (STEERSMAN_RUN_DIR says"
+            f" where; now {run_dir})"
+        ) from problem
+    return found
+
+
+def _with_embedded(settings: ProcessSettings, stack: ExitStack) -> ProcessSettings:
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    if not settings.database_url:
+        from store.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415  optional
+
+        server = stack.enter_context(EmbeddedPostgres(settings.run_dir / "postgres"))
+        settings = replace(settings, database_url=server.url())
+    if not settings.kafka.bootstrap_servers:
+        from ingest.embedded_broker import EmbeddedBroker  # noqa: PLC0415  optional
+
+        broker = stack.enter_context(closing(EmbeddedBroker(settings.run_dir / "broker")))
+        log.warning("embedded_broker.memory_only", extra={"hint": MEMORY_ONLY})
+        kafka = replace(settings.kafka, bootstrap_servers=broker.bootstrap_servers)
+        settings = replace(settings, kafka=kafka)
+    return settings
+
+
+def _with_running(settings: ProcessSettings) -> ProcessSettings:
+    found = read_connection(settings.run_dir)
+    servers = settings.kafka.bootstrap_servers or found["bootstrap_servers"]
+    return replace(
+        settings,
+        database_url=settings.database_url or found["database_url"],
+        kafka=replace(settings.kafka, bootstrap_servers=servers),
+    )

@@ -1,0 +1,220 @@
+"""The only place that wires adapters: what each role runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+import numpy as np
+
+from ingest.announce import announce_alert, announce_labels
+from ingest.backbone import Backbone
+from ingest.broker import KafkaSink, KafkaSource
+from ingest.crew import Crew
+from ingest.handler import RequestHandler, ResponseHandler
+from ingest.http import build_app
+from ingest.http_context import HttpContext
+from ingest.http_serve import serve
+from ingest.judging import PolicyJudge, client_factory
+from ingest.live import Live, StateWatcher
+from ingest.metrics import Metrics
+from ingest.outbox import OutboxPublisher, Sweeper
+from ingest.parking import Parking
+from ingest.stream import StreamWorker
+from ingest.topics import FEEDBACK, PROMPTS, RESPONSES, full_name
+from judge.worker import JudgeWorker
+from online.encode import CachedEncoder, Encoder, SentenceEncoder
+from online.recorded import RecordedTraffic, load_recorded
+from recalibrate.cycle import Recalibrator
+from recalibrate.rollback import roll_back
+from recalibrate.schedule import run_every
+from store.errors import StoreUnavailable
+
+LEARN_EVERY_S = 0.25
+PARTITIONS_EVERY = timedelta(hours=1)
+LEADER_RETRY_S = 2.0
+
+
+@dataclass(slots=True)
+class Station:
+    """What the roles of one process share; adapters are built once, on first use."""
+
+    backbone: Backbone
+    crew: Crew
+    stack: ExitStack
+    metrics: Metrics
+
+
+class Roles:
+    """Starts roles in one process."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._backbone = station.backbone
+        self._settings = station.backbone.settings
+        self._ledger = station.backbone.ledger
+        self._clock = station.backbone.clock
+        self._crew = station.crew
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Return the prompt encoder with its cache on disk."""
+        inner = SentenceEncoder(self._settings.encoder)
+        return CachedEncoder(inner, self._settings.cache_dir or self._settings.run_dir / "cache")
+
+    @cached_property
+    def live(self) -> Live:
+        """Return this process's routing state."""
+        return Live(encoder=self.encoder.identity, dimension=self.encoder.dimension)
+
+    @cached_property
+    def sink(self) -> KafkaSink:
+        """Return the producer."""
+        return self._station.stack.enter_context(closing(KafkaSink(self._settings.kafka)))
+
+    @cached_property
+    def outbox(self) -> OutboxPublisher:
+        """Return the outbox; its sweeper runs from here on."""
+        outbox = OutboxPublisher(
+            self._ledger,
+            self.sink,
+            self._clock,
+            self._settings.kafka.topic_prefix,
+            counters=self._station.metrics,
+        )
+        self._crew.add("outbox-sweeper", Sweeper(self._clock, [outbox.sweep]).run)
+        return outbox
+
+    @cached_property
+    def traffic(self) -> RecordedTraffic | None:
+        """Return the recorded traffic that recorded experts and judges answer from."""
+        path = self._settings.recorded
+        return load_recorded(path) if path is not None else None
+
+    def serve(self, listener: socket.socket) -> None:
+        """Run HTTP and the decision path of the stream."""
+        handler = RequestHandler(
+            self._ledger, self.live, self.encoder, self.outbox, self._clock, self._station.metrics
+        )
+        watcher = StateWatcher(self.live, self._ledger, self._clock, replica=self._settings.replica)
+        watcher.step()
+        self._crew.add("state-watcher", lambda stop: self._hinted(stop, watcher.run))
+        self._stream("serve", (PROMPTS,), handler)
+        app = build_app(
+            HttpContext(
+                handler=handler,
+                ledger=self._ledger,
+                live=self.live,
+                metrics=self._station.metrics,
+                clock=self._clock,
+                settings=self._settings.http,
+                replica=self._settings.replica,
+                rollback=lambda version, actor: roll_back(
+                    self._ledger, version, actor=actor, clock=self._clock
+                ),
+            )
+        )
+        settings = self._settings.http
+        self._crew.add("http", lambda stop: serve(app, settings, stop, listener=listener))
+
+    def ingest(self) -> None:
+        """Run the way of responses and feedback into the ledger."""
+        self._stream("ingest", (RESPONSES, FEEDBACK), ResponseHandler(self._ledger, self._clock))
+
+    def judge(self) -> None:
+        """Run one judge worker."""
+        worker = JudgeWorker(
+            self._ledger,
+            PolicyJudge(self._ledger, self.traffic, self._clock),
+            client_factory(self.traffic),
+            self._clock,
+            name=f"{self._settings.replica}-{os.getpid()}",
+            announce=announce_labels,
+            publish=self.outbox.publish_now,
+        )
+        self._crew.add("judge", lambda stop: self._hinted(stop, worker.run))
+
+    def learn(self) -> None:
+        """Run learning, recalibration and upkeep while this process leads."""
+        recalibrator = Recalibrator(
+            self._ledger,
+            self._clock,
+            encoder=self.encoder.identity,
+            announce=announce_alert,
+            send=self.outbox.publish_now,
+        )
+        self._crew.add("learn", lambda stop: self._lead(stop, recalibrator))
+
+    def _lead(self, stop: threading.Event, recalibrator: Recalibrator) -> None:
+        """Wait to become the only leader, then step until stopped."""
+        while not stop.is_set():
+            with self._ledger.lead("learn") as leads:
+                if leads:
+                    self._step_while_leading(stop, recalibrator)
+                else:
+                    self._clock.wait(stop, LEADER_RETRY_S)
+
+    def _step_while_leading(self, stop: threading.Event, recalibrator: Recalibrator) -> None:
+        failures: list[Exception] = []
+        last_upkeep = self._clock.now() - PARTITIONS_EVERY
+
+        def step() -> None:
+            nonlocal last_upkeep
+            try:
+                if self._clock.now() - last_upkeep >= PARTITIONS_EVERY:
+                    self._ledger.prepare_days()
+                    last_upkeep = self._clock.now()
+                recalibrator.step()
+            except StoreUnavailable:
+                self._station.metrics.count("learn_waiting", waiting_for="ledger")
+
+        def give_up(problem: Exception) -> None:
+            failures.append(problem)
+            stop.set()
+
+        run_every(LEARN_EVERY_S, step, stop, on_error=give_up)
+        if failures:
+            raise failures[0]
+
+    def _stream(
+        self, role: str, topics: tuple[str, ...], handler: RequestHandler | ResponseHandler
+    ) -> None:
+        kafka = self._settings.kafka
+        prefix = kafka.topic_prefix
+        names = [full_name(topic, prefix=prefix) for topic in topics]
+        source = self._station.stack.enter_context(
+            closing(KafkaSource(kafka, topics=names, role=role))
+        )
+        parking = Parking(
+            self._ledger,
+            handler,
+            self.sink,
+            self._clock,
+            topic=full_name(RESPONSES, prefix=prefix),
+            counters=self._station.metrics,
+        )
+        worker = StreamWorker(
+            source,
+            self.sink,
+            handler,
+            parking,
+            self._clock,
+            rng=np.random.default_rng(),
+            counters=self._station.metrics,
+            topic_prefix=prefix,
+            max_prompt_bytes=self._settings.http.max_prompt_bytes,
+        )
+        self._crew.add(f"{role}-stream", worker.run)
+        if RESPONSES in topics:
+            self._crew.add("parking", Sweeper(self._clock, [parking.sweep]).run)
+
+    def _hinted(self, stop: threading.Event, run: Callable[..., None]) -> None:
+        """Run a loop that rests on notifications, and close its listener afterwards."""
+        with closing(self._ledger.notifications()) as hints:
+            run(stop, hints)
