@@ -1,0 +1,312 @@
+"""The ``steersman`` command: a table of commands, no logic. Heavy imports happen on use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ingest.settings import ProcessSettings
+from store import environ
+from store.errors import SteersmanError
+from store.records import ExpertStatus, Price
+
+if TYPE_CHECKING:
+    from ingest.backbone import Backbone
+
+app = typer.Typer(
+    help="Route each prompt to the cheapest expert whose risk stays under the target you set.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+policy_app = typer.Typer(help="Show and change the operator's settings.", no_args_is_help=True)
+experts_app = typer.Typer(help="Add, price, pause and retire experts.", no_args_is_help=True)
+state_app = typer.Typer(help="Look at routing states and go back.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make API keys.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
+app.add_typer(experts_app, name="experts")
+app.add_typer(state_app, name="state")
+app.add_typer(keys_app, name="keys")
+
+InputPrice = Annotated[float, typer.Option("--input", help="USD per million input tokens.")]
+OutputPrice = Annotated[float, typer.Option("--output", help="USD per million output tokens.")]
+RequestPrice = Annotated[float, typer.Option("--request", help="USD per request.")]
+
+
+def main() -> None:
+    """Run a command; an error on purpose is one line and exit status 2."""
+    try:
+        app()
+    except SteersmanError as problem:
+        typer.echo(f"steersman: {problem}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def up() -> None:
+    """Run every role in this process, with embedded servers unless settings name real ones."""
+    from ingest.processes import run_up  # noqa: PLC0415
+
+    raise typer.Exit(run_up(_settings()))
+
+
+def _role(name: str, explanation: str) -> None:
+    def command() -> None:
+        from ingest.processes import run_role  # noqa: PLC0415
+
+        raise typer.Exit(run_role(name, _settings()))
+
+    command.__doc__ = explanation
+    app.command(name)(command)
+
+
+_role("serve", "Decide: HTTP and the prompts topic.")
+_role("ingest", "Store responses and feedback from their topics.")
+_role("judge", "Judge sampled requests; run as many as the label rate needs.")
+_role("learn", "Learn, recalibrate λ, raise alerts, publish states; one leads, others wait.")
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database schema up to date; every role does so at its start too."""
+    with _backbone():
+        typer.echo("the schema is up to date")
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting with its value in force; secrets are not shown."""
+    for name, value in environ.shown(_settings()):
+        typer.echo(f"{name}={value}")
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        bool, typer.Option(help="Leave the router running afterwards, until Ctrl-C.")
+    ] = False,
+    inject: Annotated[
+        str, typer.Option(help="Expert that is made worse at 65 %: llama, mistral or none.")
+    ] = "llama",
+) -> None:
+    """Show the whole loop on real recorded traffic; at most five minutes, no key needed."""
+    from ingest.demo import run_demo  # noqa: PLC0415
+
+    raise typer.Exit(run_demo(_settings(), keep=keep, inject=inject))
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="Score matrix: .parquet or .jsonl.")],
+    reference: Annotated[
+        str, typer.Option(help="The yardstick; default: highest mean score.")
+    ] = "",
+    experts: Annotated[str, typer.Option(help="Others, comma-separated; default: all.")] = "",
+    alpha: Annotated[float, typer.Option(help="Risk target.")] = 0.10,
+    label_rate: Annotated[float, typer.Option(help="Share of requests that is judged.")] = 0.30,
+    warm: Annotated[int, typer.Option(help="Prompts of the warm start, all judged.")] = 600,
+    limit: Annotated[int, typer.Option(help="Use the first so many prompts; 0: all.")] = 0,
+) -> None:
+    """Replay recorded traffic through the loop in this process and report what would have been."""
+    from ingest.replay import run_replay  # noqa: PLC0415
+
+    run_replay(
+        _settings(),
+        file,
+        reference=reference,
+        experts=[name for name in experts.split(",") if name],
+        alpha=alpha,
+        label_rate=label_rate,
+        warm=warm,
+        limit=limit,
+    )
+
+
+@app.command()
+def recount(
+    recorded: Annotated[Path, typer.Argument(help="The recorded traffic that went in.")],
+) -> None:
+    """Count a run again from PostgreSQL and Kafka alone; exit status 1 if anything is off."""
+    from ingest.recount import recount as count  # noqa: PLC0415
+    from online.recorded import load_recorded  # noqa: PLC0415
+
+    with _backbone() as backbone:
+        sent = load_recorded(recorded).prompts
+        checks = count(backbone.settings.database_url, backbone.settings.kafka, sent=sent)
+    for check in checks:
+        typer.echo(f"{'ok ' if check.holds else 'OFF'}  {check.claim}: {check.found}")
+    raise typer.Exit(0 if all(check.holds for check in checks) else 1)
+
+
+@app.command(hidden=True)
+def consume() -> None:
+    """Answer decisions from recorded traffic; the demo's stand-in for a gateway."""
+    from ingest.processes import run_consumer  # noqa: PLC0415
+
+    raise typer.Exit(run_consumer(_settings()))
+
+
+@policy_app.command("show")
+def policy_show() -> None:
+    """Print the settings in force."""
+    with _backbone() as backbone, backbone.ledger.begin() as tx:
+        current = tx.policies.current()
+    if current is None:
+        typer.echo("no policy is set: steersman policy set reference=EXPERT")
+        raise typer.Exit(1)
+    for name, value in current[1].to_json().items():
+        typer.echo(f"{name}={value}")
+
+
+@policy_app.command("set")
+def policy_set(
+    changes: Annotated[list[str], typer.Argument(help="name=value …, e.g. alpha=.08")],
+) -> None:
+    """Change settings and wait until they are in force on every replica."""
+    from ingest.commands import Operator  # noqa: PLC0415
+
+    pairs = dict(change.split("=", 1) for change in changes if "=" in change)
+    if len(pairs) != len(changes):
+        raise typer.BadParameter("each change must read name=value, each name once")
+    with _backbone() as backbone:
+        operator = Operator(backbone.ledger, backbone.clock)
+        version, _ = operator.set_policy(pairs)
+        typer.echo(f"policy {version} is stored")
+        found = operator.wait_until_in_force(version)
+    if found is None:
+        typer.echo("not in force yet: does `steersman learn` or `up` run?", err=True)
+        raise typer.Exit(1)
+    where = ", ".join(found.replicas)
+    typer.echo(f"in force as state {found.state_version} on {where} after {found.seconds:.1f} s")
+
+
+@experts_app.command("list")
+def experts_list() -> None:
+    """Print the pool with statuses and prices."""
+    with _backbone() as backbone, backbone.ledger.begin() as tx:
+        experts = tx.experts.all()
+    for e in experts:
+        price = f"{e.price.input_usd_per_mtok:g}/{e.price.output_usd_per_mtok:g} USD per Mtok"
+        typer.echo(f"{e.name:45} {e.status:11} {price}, {e.price.request_usd:g} USD a request")
+
+
+@experts_app.command("add")
+def experts_add(
+    name: Annotated[str, typer.Argument(help="How the expert is called everywhere.")],
+    input_price: InputPrice = 0.0,
+    output_price: OutputPrice = 0.0,
+    request_price: RequestPrice = 0.0,
+    base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, with /v1.")] = "",
+    model: Annotated[str, typer.Option(help="The endpoint's model name.")] = "",
+    api_key_env: Annotated[str, typer.Option(help="Variable that holds the key.")] = "",
+) -> None:
+    """Register an expert; it is probed, shadowed, ramped and certified while traffic flows."""
+    from ingest.commands import Operator  # noqa: PLC0415
+
+    client = {"kind": "recorded"}
+    if base_url:
+        client = {"kind": "openai", "base_url": base_url, "model": model or name}
+        client |= {"api_key_env": api_key_env} if api_key_env else {}
+    with _backbone() as backbone:
+        price = Price(
+            input_usd_per_mtok=input_price,
+            output_usd_per_mtok=output_price,
+            request_usd=request_price,
+        )
+        Operator(backbone.ledger, backbone.clock).add_expert(name, price, client)
+    typer.echo(f"{name} is registered; `steersman experts list` shows how far it has come")
+
+
+@experts_app.command("price")
+def experts_price(
+    name: str,
+    input_price: InputPrice = 0.0,
+    output_price: OutputPrice = 0.0,
+    request_price: RequestPrice = 0.0,
+) -> None:
+    """Change an expert's price."""
+    from ingest.commands import Operator  # noqa: PLC0415
+
+    with _backbone() as backbone:
+        price = Price(
+            input_usd_per_mtok=input_price,
+            output_usd_per_mtok=output_price,
+            request_usd=request_price,
+        )
+        Operator(backbone.ledger, backbone.clock).set_price(name, price)
+
+
+def _status_command(name: str, status: ExpertStatus, explanation: str) -> None:
+    def command(expert: str) -> None:
+        from ingest.commands import Operator  # noqa: PLC0415
+
+        with _backbone() as backbone:
+            Operator(backbone.ledger, backbone.clock).set_status(expert, status)
+
+    command.__doc__ = explanation
+    experts_app.command(name)(command)
+
+
+_status_command("pause", ExpertStatus.PAUSED, "Take an expert out of service at once.")
+_status_command("resume", ExpertStatus.SHADOW, "Bring a paused expert back, shadowed first.")
+_status_command("retire", ExpertStatus.RETIRED, "Take an expert out for good.")
+
+
+@state_app.command("show")
+def state_show(limit: Annotated[int, typer.Option(help="How many states.")] = 10) -> None:
+    """Print the newest routing states."""
+    with _backbone() as backbone, backbone.ledger.begin() as tx:
+        history = tx.states.history(limit=limit)
+        active = tx.states.active_version()
+        acked = tx.states.acknowledged(active)
+    for s in history:
+        mark = "*" if s.version == active else " "
+        typer.echo(
+            f"{mark}{s.version:6} λ={s.threshold:.4f} target={s.risk_target:g} "
+            f"labels={s.effective_labels:.0f} {s.cause}: {s.note} ({s.published_at:%H:%M:%S})"
+        )
+    typer.echo(f"served by: {', '.join(sorted(acked)) or 'nobody yet'}")
+
+
+@state_app.command("rollback")
+def state_rollback(version: int) -> None:
+    """Serve the scorer of an earlier state again and hold it; λ goes on being recomputed."""
+    from recalibrate.rollback import roll_back  # noqa: PLC0415
+
+    with _backbone() as backbone:
+        new = roll_back(backbone.ledger, version, actor="cli", clock=backbone.clock)
+    typer.echo(f"state {new} serves the scorer of {version}; `policy set hold=false` ends the hold")
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    scope: Annotated[list[str], typer.Option(help="read, route or admin; repeatable.")],
+) -> None:
+    """Make a key and print it once; only its hash is stored."""
+    from ingest import keys  # noqa: PLC0415
+
+    with _backbone() as backbone:
+        typer.echo(keys.create(backbone.ledger, name, scope, backbone.clock))
+
+
+def _settings() -> ProcessSettings:
+    return environ.read(ProcessSettings, os.environ)
+
+
+@contextmanager
+def _backbone() -> Iterator[Backbone]:
+    from ingest.backbone import open_backbone  # noqa: PLC0415
+
+    with open_backbone(_settings(), embedded=False) as backbone:
+        yield backbone
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What the command line does to a running router: straight on the ledger, audited."""
+
+from __future__ import annotations
+
+import getpass
+import threading
+from dataclasses import dataclass
+
+from online.clients import check_client
+from online.costs import check_price
+from online.snapshot import load_state
+from store.clock import Clock
+from store.errors import NotFound, RequestConflict, SettingsInvalid
+from store.ledger import Ledger, Transaction
+from store.policy import PolicySettings
+from store.records import AuditEntry, Expert, ExpertId, ExpertStatus, Price
+from store.transitions import check_expert
+
+WAIT_S = 30.0
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """When a change reached every replica that was serving."""
+
+    state_version: int
+    replicas: tuple[str, ...]
+    seconds: float
+
+
+class Operator:
+    """Changes policy and pool in the name of whoever runs the command."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._actor = f"cli:{getpass.getuser()}"
+
+    def set_policy(self, changes: dict[str, str]) -> tuple[int, PolicySettings]:
+        """Store new settings; the first time, ``reference`` must be among them.
+
+        Raises
+        ------
+        SettingsInvalid
+            An unknown name or a forbidden value; nothing was stored.
+        """
+        with self._ledger.begin() as tx:
+            current = tx.policies.current()
+            if current is None and "reference" not in changes:
+                raise SettingsInvalid("no policy is set yet: set reference=EXPERT first")
+            base = current[1] if current else _first(changes["reference"])
+            settings = base.changed(changes)
+            version = tx.policies.set(settings, actor=self._actor, now=self._clock.now())
+        return version, settings
+
+    def wait_until_in_force(self, policy_version: int) -> InForce | None:
+        """Return once every replica that was serving serves the new policy; None if that does not
+        happen within ``WAIT_S`` (is ``learn`` running?).
+        """
+        never, started = threading.Event(), self._clock.monotonic()
+        with self._ledger.begin() as tx:
+            serving = _serving(tx)
+        while self._clock.monotonic() - started < WAIT_S:
+            with self._ledger.begin() as tx:
+                active = tx.states.active()
+                acked = set(tx.states.acknowledged(active.version)) if active else set()
+            if active is not None and acked and serving <= acked:
+                state = load_state(active.payload, sha256=active.sha256)
+                if state.policy_version >= policy_version:
+                    return InForce(
+                        state_version=active.version,
+                        replicas=tuple(sorted(acked)),
+                        seconds=self._clock.monotonic() - started,
+                    )
+            self._clock.wait(never, POLL_S)
+        return None
+
+    def add_expert(self, name: str, price: Price, client: dict[str, str]) -> None:
+        """Register an expert; learning takes it from there."""
+        now = self._clock.now()
+        expert = Expert(
+            name=ExpertId(name),
+            status=ExpertStatus.REGISTERED,
+            price=check_price(price),
+            client=check_client(client),
+            added_at=now,
+            status_changed_at=now,
+        )
+        with self._ledger.begin() as tx:
+            tx.experts.add(expert)
+            self._audit(tx, "expert.added", {"name": name})
+
+    def set_status(self, name: str, after: ExpertStatus) -> None:
+        """Pause, bring back to shadow, or retire an expert."""
+        with self._ledger.begin() as tx:
+            expert = _known(tx, name)
+            current = tx.policies.current()
+            if current is not None and current[1].reference == name:
+                raise RequestConflict(
+                    "expert_is_reference",
+                    f"{name} is the reference; set another first: steersman policy set reference=…",
+                )
+            check_expert(expert.status, after)
+            if not tx.experts.set_status(
+                expert.name, before=expert.status, after=after, now=self._clock.now()
+            ):
+                raise RequestConflict("status_changed", f"{name} has just changed; look again")
+            self._audit(tx, "expert.status", {"name": name, "status": after})
+
+    def set_price(self, name: str, price: Price) -> None:
+        """Change a price; in force with the next state, exactly."""
+        with self._ledger.begin() as tx:
+            expert = _known(tx, name)
+            tx.experts.set_price(expert.name, check_price(price))
+            self._audit(tx, "expert.price", {"name": name})
+
+    def _audit(self, tx: Transaction, action: str, detail: dict[str, object]) -> None:
+        tx.operations.audit(
+            AuditEntry(actor=self._actor, action=action, detail=detail, at=self._clock.now())
+        )
+
+
+def _first(reference: str) -> PolicySettings:
+    return PolicySettings(reference=ExpertId(reference))
+
+
+def _known(tx: Transaction, name: str) -> Expert:
+    expert = tx.experts.find(ExpertId(name))
+    if expert is None:
+        raise NotFound("unknown_expert", f"no expert is called {name!r}", field="name")
+    return expert
+
+
+def _serving(tx: Transaction) -> set[str]:
+    version = tx.states.active_version()
+    return set(tx.states.acknowledged(version)) if version else set()

@@ -1,0 +1,71 @@
+"""Running roles as processes: open, start, wait, stop what was started."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from ingest import logs
+from ingest.backbone import announced, open_backbone, prepare_topics
+from ingest.consumer import consume
+from ingest.crew import Crew
+from ingest.http_serve import listen
+from ingest.metrics import Metrics
+from ingest.roles import Roles, Station
+from ingest.settings import ProcessSettings
+from online.recorded import load_recorded
+from store.errors import SettingsInvalid
+
+log = logging.getLogger(__name__)
+
+
+def run_up(settings: ProcessSettings) -> int:
+    """Run all roles until SIGTERM or SIGINT; return the exit status."""
+    logs.configure(settings.log_level)
+    with _station(settings, embedded=True) as station:
+        listener = listen(settings.http)
+        host, port = listener.getsockname()[:2]
+        roles = Roles(station)
+        with announced(station.backbone, http_url=f"http://{host}:{port}"):
+            roles.ingest()
+            roles.judge()
+            roles.learn()
+            roles.serve(listener)
+            log.info("up.ready", extra={"url": f"http://{host}:{port}"})
+            return station.crew.wait()
+
+
+def run_role(name: str, settings: ProcessSettings) -> int:
+    """Run one role until SIGTERM or SIGINT; return the exit status."""
+    logs.configure(settings.log_level)
+    with _station(settings, embedded=False) as station:
+        roles = Roles(station)
+        if name == "serve":
+            roles.serve(listen(settings.http))
+        else:
+            {"ingest": roles.ingest, "judge": roles.judge, "learn": roles.learn}[name]()
+        return station.crew.wait()
+
+
+def run_consumer(settings: ProcessSettings) -> int:
+    """Answer decisions from recorded traffic until SIGTERM or SIGINT."""
+    logs.configure(settings.log_level)
+    if settings.recorded is None:
+        raise SettingsInvalid("set STEERSMAN_RECORDED to the recorded traffic to answer from")
+    crew = Crew()
+    crew.stop_on_signals()
+    traffic = load_recorded(settings.recorded)
+    with open_backbone(settings, embedded=False) as backbone:
+        kafka = backbone.settings.kafka
+        crew.add("consumer", lambda stop: consume(kafka, traffic, backbone.clock, stop))
+        return crew.wait()
+
+
+@contextmanager
+def _station(settings: ProcessSettings, *, embedded: bool) -> Iterator[Station]:
+    crew = Crew()
+    crew.stop_on_signals()
+    with open_backbone(settings, embedded=embedded) as backbone, ExitStack() as stack:
+        prepare_topics(backbone.settings.kafka)
+        yield Station(backbone=backbone, crew=crew, stack=stack, metrics=Metrics())
