@@ -1,0 +1,111 @@
+"""Estimates with their 95 % intervals, and the three-state verdict on the promise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.stats import binomtest, norm  # type: ignore[import-untyped]  # ships no stubs
+
+from store.records import FloatArray
+
+CONFIDENCE = 0.95
+_Z = float(norm.ppf(0.5 + CONFIDENCE / 2.0))
+
+
+class Verdict(StrEnum):
+    """What the interval says about the promise."""
+
+    HELD = "held"
+    NOT_HELD = "not held"
+    NOT_DECIDED = "not decided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """An estimate with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Realised:
+    """Realised regret of a set of requests against the risk target."""
+
+    requests: int
+    unacceptable: int
+    rate: Interval | None
+    """Wilson; None without requests."""
+    verdict: Verdict
+    labels_needed: int | None
+    """While not decided: judged answers after which this same rate would decide it; None when no
+    number would (the rate is the target, or there is none)."""
+
+
+def realised_risk(unacceptable: int, requests: int, *, alpha: float) -> Realised:
+    """Return the share of unacceptable answers with its Wilson interval and verdict."""
+    if requests == 0:
+        return Realised(
+            requests=0,
+            unacceptable=0,
+            rate=None,
+            verdict=Verdict.NOT_DECIDED,
+            labels_needed=None,
+        )
+    rate = wilson(unacceptable, requests)
+    verdict = _verdict(rate, alpha)
+    undecided = verdict is Verdict.NOT_DECIDED
+    return Realised(
+        requests=requests,
+        unacceptable=unacceptable,
+        rate=rate,
+        verdict=verdict,
+        labels_needed=_labels_needed(rate.value, alpha) if undecided else None,
+    )
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """Return the share with its Wilson 95 % interval; ``trials`` must be positive."""
+    found = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(value=successes / trials, low=float(found.low), high=float(found.high))
+
+
+def ratio_of_means(numerator: FloatArray, denominator: FloatArray) -> Interval | None:
+    """Return mean(numerator) / mean(denominator) with its interval over requests.
+
+    Delta method for a ratio of paired means: the variance is that of the residuals
+    ``numerator − ratio × denominator``, so what both share cancels. None without requests or with
+    a denominator of 0.
+    """
+    n = len(numerator)
+    base = float(denominator.mean()) if n else 0.0
+    if base <= 0.0:
+        return None
+    ratio = float(numerator.mean()) / base
+    spread = float((numerator - ratio * denominator).std(ddof=1)) if n > 1 else 0.0
+    half = _Z * spread / (math.sqrt(n) * base)
+    return Interval(value=ratio, low=max(ratio - half, 0.0), high=ratio + half)
+
+
+def _verdict(rate: Interval, alpha: float) -> Verdict:
+    if rate.high <= alpha:
+        return Verdict.HELD
+    if rate.low > alpha:
+        return Verdict.NOT_HELD
+    return Verdict.NOT_DECIDED
+
+
+def _labels_needed(rate: float, alpha: float) -> int | None:
+    """Return the n at which Wilson's interval around this rate ends at α.
+
+    Wilson's interval inverts the score test: it excludes α iff
+    ``|rate − α| > z √(α(1 − α) / n)``.
+    """
+    distance = abs(rate - alpha)
+    if np.isclose(distance, 0.0):
+        return None
+    return math.ceil(_Z**2 * alpha * (1.0 - alpha) / distance**2)
