@@ -1,0 +1,90 @@
+# Everything goes into .venv; `rm -rf .venv` undoes it. A local torch wheel (the CPU one is far
+# smaller) is taken from PIP_FIND_LINKS, another index from UV_DEFAULT_INDEX or PIP_INDEX_URL.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+
+BIN := .venv/bin
+UV := $(BIN)/uv
+PIP = $(UV) pip install --python .venv
+INSTALLED := .venv/.installed
+
+# pip separates by spaces and forgives a missing directory, uv does neither.
+comma := ,
+space := $(subst ,, )
+links := $(foreach place,$(PIP_FIND_LINKS),$(if $(findstring ://,$(place)),$(place),$(wildcard $(place))))
+UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(links)))
+export UV_FIND_LINKS
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+export UV_HTTP_TIMEOUT ?= 180
+
+OLD = "steersman needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12"
+NO_VENV = "$(PYTHON) cannot make environments (on Debian and Ubuntu: apt install python3-venv)."
+STOPPED = "The installation stopped; the reason is above. It needs the package index, or a mirror: \
+UV_DEFAULT_INDEX=https://... Run make again: it goes on where it stopped."
+# Shows a command, runs it, and says what to do when it fails.
+try = @echo '$(1)'; $(1) || { echo $(2) >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check format docs lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+install: $(INSTALLED) ## Install everything into .venv (every other target does this first)
+
+demo: $(INSTALLED) ## Watch the whole loop on recorded traffic, with nothing else installed
+	$(BIN)/steersman demo
+
+up: $(INSTALLED) ## Run every role in one process, with the embedded services
+	$(BIN)/steersman up
+
+test: $(INSTALLED) ## Run every test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## Check format, lint, types, imports and dependencies, then run every test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/python -m pytest
+
+format: $(INSTALLED) ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## Write the generated tables of README.md and docs/
+	$(BIN)/python -m tests.readme
+	$(BIN)/python -m ingest.asyncapi docs/asyncapi.yaml
+
+# torch is left to its own line: the registry's wheel brings 20 CUDA packages, a CPU wheel none.
+# The first pass sees torch, so that what both need suits both.
+lock: $(UV) ## Pin the newest allowed versions anew
+	printf torch > .venv/excludes.txt
+	$(UV) pip compile --quiet --upgrade --all-extras --python-version 3.11 pyproject.toml \
+		--no-emit-index-url --no-emit-find-links --output-file .venv/all.lock
+	$(UV) pip compile --quiet --all-extras --python-version 3.11 pyproject.toml \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		--constraints .venv/all.lock --excludes .venv/excludes.txt --output-file .venv/new.lock
+	{ echo '# Made by `make lock`: all extras, without torch and what only torch needs.'; \
+		cat .venv/new.lock; } > requirements.lock
+
+clean: ## Remove caches and builds
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(UV):
+	$(call try,$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3$(comma) 11))",$(OLD))
+	$(call try,test -x $(BIN)/pip || $(PYTHON) -m venv .venv,$(NO_VENV))
+	$(call try,$(BIN)/pip install --quiet uv==$(UV_VERSION),$(STOPPED))
+
+$(INSTALLED): pyproject.toml requirements.lock Makefile | $(UV)
+	$(call try,$(PIP) $(TORCH) --constraints requirements.lock,$(STOPPED))
+	$(call try,$(PIP) --no-deps --requirements requirements.lock,$(STOPPED))
+	$(call try,$(PIP) --no-deps --no-build-isolation --editable .,$(STOPPED))
+	$(UV) pip check --python .venv
+	@touch $@
