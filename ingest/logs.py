@@ -48,7 +48,7 @@ def configure(level: str) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    for chatty in ("uvicorn.access", "httpx", "httpx2", "kafka", "sentence_transformers"):
+    for chatty in ("apscheduler", "httpx", "httpx2", "kafka", "sentence_transformers", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -27,11 +27,11 @@ def run_up(settings: ProcessSettings) -> int:
         listener = listen(settings.http)
         host, port = listener.getsockname()[:2]
         roles = Roles(station)
+        roles.ingest()
+        roles.judge()
+        roles.learn()
+        roles.serve(listener)
         with announced(station.backbone, http_url=f"http://{host}:{port}"):
-            roles.ingest()
-            roles.judge()
-            roles.learn()
-            roles.serve(listener)
             log.info("up.ready", extra={"url": f"http://{host}:{port}"})
             return station.crew.wait()
 

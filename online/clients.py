@@ -46,7 +46,7 @@ class OpenAiClient:
 
     def __init__(self, expert: Expert) -> None:
         self._expert = expert
-        key = os.environ.get(expert.client.get("key_env", ""), "")
+        key = os.environ.get(expert.client.get("api_key_env", ""), "")
         self._client = openai.OpenAI(
             base_url=expert.client["base_url"], api_key=key or "none", timeout=TIMEOUT_S
         )

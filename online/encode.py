@@ -55,6 +55,9 @@ class SentenceEncoder:
     def __init__(self, name: str = BUNDLED) -> None:
         import torch  # noqa: PLC0415  heavy: only when an encoder is built
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+        from transformers.utils import logging as chatter  # noqa: PLC0415
+
+        chatter.disable_progress_bar()
 
         path = _bundled_path() if name == BUNDLED else name
         try:

@@ -72,3 +72,9 @@ def count_ledger(url: str) -> LedgerCount:
             shadow_cost_usd=float(str(cost)),
             **numbers,
         )
+
+
+def count_responses(url: str) -> int:
+    """Return how many requests have their served answer."""
+    with make_engine(url, pooled=False).connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM responses")).scalar_one())
