@@ -80,9 +80,10 @@ def effective_labels(inverse: FloatArray, age: FloatArray) -> float:
     """Return ``(Σ a v)² / Σ a v²`` (promise.md section 6).
 
     Kish's size, ``(Σ a v)² / Σ (a v)²``, would not fall under a common decay, so λ would never
-    age.
+    age. Labels that have decayed to nothing are none.
     """
-    return float((age @ inverse) ** 2 / (age @ inverse**2))
+    squares = float(age @ inverse**2)
+    return float(age @ inverse) ** 2 / squares if squares > 0.0 else 0.0
 
 
 def charged(alpha: float, quota: float) -> float:
