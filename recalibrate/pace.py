@@ -95,7 +95,7 @@ def experts_joined(facts: StreamFacts) -> tuple[ExpertJoined, ...]:
 
 def alerts_raised(facts: StreamFacts) -> tuple[AlertRaised, ...]:
     """Return the alerts in stream order, each before the first request decided after it."""
-    decided = [r.decided_at for r in facts.requests]
+    decided = sorted(r.decided_at for r in facts.requests)  # partitions decide side by side
     ordered = sorted(facts.alerts, key=lambda a: a.raised_at)
     return tuple(
         AlertRaised(position=_position(facts.requests, decided, alert.raised_at), alert=alert)
@@ -172,4 +172,4 @@ def _labels(expert: ExpertId, statuses: Sequence[StatusChange]) -> int | None:
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    return None if start is None or end is None else (end - start).total_seconds()
+    return None if start is None or end is None else max((end - start).total_seconds(), 0.0)

@@ -104,14 +104,14 @@ def _timeline(
 ) -> tuple[TimelineEntry, ...]:
     start = facts.requests[0].position if facts.requests else 0
     entries = [
-        TimelineEntry(position=p.position, kind="phase", text=f"{p.name} begins")
+        TimelineEntry(position=p.position, kind="phase", text=f"phase \u201c{p.name}\u201d begins")
         for p in lines.phase_starts
     ]
     entries += [
         TimelineEntry(
             position=event.position,
             kind="injected" if event.is_injected else "note",
-            text=f"injected: {event.text}" if event.is_injected else event.text,
+            text=event.text,
         )
         for event in facts.events
     ]
@@ -121,7 +121,6 @@ def _timeline(
         if c.position > start
     ]
     entries += [
-        TimelineEntry(position=a.position, kind="alert", text=f"alert: {a.alert.message}")
-        for a in raised
+        TimelineEntry(position=a.position, kind="alert", text=a.alert.message) for a in raised
     ]
     return tuple(sorted(entries, key=lambda entry: entry.position))

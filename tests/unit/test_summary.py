@@ -416,7 +416,7 @@ def test_the_timeline_tells_the_story_in_order() -> None:
 
     assert [e.position for e in timeline] == sorted(e.position for e in timeline)
     assert {e.kind for e in timeline} == {"phase", "expert", "alert", "injected"}
-    assert [e.text for e in timeline if e.kind == "injected"] == ["injected: cheap answers badly"]
+    assert [e.text for e in timeline if e.kind == "injected"] == ["cheap answers badly"]
 
 
 # ---------------------------------------------------------------- what the plots draw

@@ -1,0 +1,84 @@
+"""The report as one self-contained page, and as JSON. The home of jinja2."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from recalibrate import words
+from recalibrate.phases import PhaseSummary
+from recalibrate.plots import pictures
+from recalibrate.rolling import FLOOR
+from recalibrate.summary import Summary
+
+KIND = "steersman.report"
+FORMAT = 1
+
+
+def render_html(summary: Summary) -> str:
+    """Return one page that needs nothing else: no script, no address, no prompt text."""
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            summary=summary,
+            overall=summary.overall,
+            rows=[*summary.phases, summary.overall],
+            pictures=pictures(summary),
+            floor=FLOOR,
+        )
+    )
+
+
+def render_json(summary: Summary) -> str:
+    """Return the same figures for machines; readers refuse a format they do not know."""
+    document = {"kind": KIND, "format": FORMAT, "summary": asdict(summary)}
+    return json.dumps(document, default=_plain, allow_nan=False, ensure_ascii=False, indent=2)
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("recalibrate"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": lambda value: tight(words.percent(value)),
+        "interval": lambda found: tight(words.interval(found)),
+        "usd": words.usd,
+        "per_thousand": words.usd_per_thousand,
+        "grade": words.grade,
+        "count": words.count,
+        "threshold": words.threshold,
+        "found_after": words.found_after,
+        "tight": tight,
+    }
+    made.globals |= {
+        "promise": words.promise,
+        "verdict": words.verdict,
+        "savings": words.savings,
+        "served_by": served_by,
+    }
+    return made
+
+
+def tight(text: str) -> str:
+    """Return the text with every percent sign kept on its number's line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def served_by(phase: PhaseSummary) -> str:
+    """Return who answered in a phase, most first."""
+    shares = [f"{e.expert}\N{NO-BREAK SPACE}{words.percent(e.share)}" for e in phase.experts]
+    return tight(", ".join(shares)) or words.UNKNOWN
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in a report")
