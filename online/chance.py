@@ -16,11 +16,13 @@ from store.records import ExpertId, FloatArray, RequestId
 JITTER = 1e-6
 """Width of the tie-breaking jitter: far above rounding, far below any meaningful difference."""
 _TWO_64 = float(2**64)
+_TWO_53 = float(2**53)
 
 
 def draw(purpose: str, request_id: RequestId, *, seed: str = "steersman") -> float:
     """Return a uniform number in [0, 1) for this purpose and request."""
-    return _word(f"{seed}\x1f{purpose}\x1f{request_id}") / _TWO_64
+    # The upper 53 bits: all 64 would round up to 1.0 once in a very long while.
+    return (_word(f"{seed}\x1f{purpose}\x1f{request_id}") >> 11) / _TWO_53
 
 
 def jitter(request_ids: Sequence[RequestId], experts: Sequence[ExpertId]) -> FloatArray:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from store.records import FloatArray
 
 TOP_K = 16
+_LARGEST_WEIGHT = 1e20
+"""Above it the index's single precision would overflow; the order is by cost long before."""
 
 
 class DescriptorIndex:
@@ -34,8 +36,7 @@ class DescriptorIndex:
         ValueError
             A cost is zero, negative or not finite, or the shapes do not fit.
         """
-        if costs.shape != (len(descriptors),) or not np.all(np.isfinite(costs) & (costs > 0.0)):
-            raise ValueError("every expert needs one positive, finite cost")
+        _check_costs(costs, len(descriptors))
         flat = faiss.IndexIDMap2(faiss.IndexFlatIP(descriptors.shape[1] + 1))
         rows = np.flatnonzero(routable)
         if len(rows):
@@ -46,7 +47,14 @@ class DescriptorIndex:
         return int(self._index.ntotal)
 
     def inserted(self, row: int, descriptor: FloatArray, cost: float) -> DescriptorIndex:
-        """Return a copy with one more expert; this index goes on serving meanwhile."""
+        """Return a copy with one more expert; this index goes on serving meanwhile.
+
+        Raises
+        ------
+        ValueError
+            The cost is zero, negative or not finite, or the dimension is another.
+        """
+        _check_costs(np.array([cost]), 1)
         if descriptor.shape != (self._index.d - 1,):
             raise ValueError(
                 f"descriptor has {descriptor.shape[0]} dimensions, the index {self._index.d - 1}"
@@ -63,9 +71,15 @@ class DescriptorIndex:
         """
         if not len(self):
             return [[] for _ in queries]
-        asked = np.column_stack([queries, np.full(len(queries), cost_weight)]).astype(np.float32)
+        weight = min(cost_weight, _LARGEST_WEIGHT)
+        asked = np.column_stack([queries, np.full(len(queries), weight)]).astype(np.float32)
         _, ids = self._index.search(np.ascontiguousarray(asked), min(k, len(self)))
         return [[int(i) for i in row if i >= 0] for row in ids]
+
+
+def _check_costs(costs: FloatArray, count: int) -> None:
+    if costs.shape != (count,) or not np.all(np.isfinite(costs) & (costs > 0.0)):
+        raise ValueError("every expert needs one positive, finite cost")
 
 
 def _augmented(descriptors: FloatArray, costs: FloatArray) -> npt.NDArray[np.float32]:

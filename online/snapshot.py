@@ -15,14 +15,32 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from online.costs import check_price
 from online.scorer import ScorerModel
 from online.state import PoolMember, RoutingState
-from store.errors import SettingsInvalid, StateRefused
+from store.errors import EventRejected, SettingsInvalid, StateRefused
 from store.policy import PolicySettings
 from store.records import ExpertId, ExpertStatus, Price, Reason
 
 FORMAT = 1
 MAX_BYTES = 16 * 1024 * 1024
+_UNREADABLE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    SafetensorError,
+    SettingsInvalid,
+    EventRejected,
+)
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "version": int,
+    "parent": int,
+    "policy_version": int,
+    "encoder": str,
+    "threshold": (int, float),
+    "effective_labels": (int, float),
+}
 _ARRAYS = ("centroids", "table", "evidence", "descriptors", "calibration", "gap", "comparator")
 
 
@@ -59,13 +77,15 @@ def load_state(payload: bytes, *, sha256: str) -> RoutingState:
     StateRefused
         Checksum, format, shape or content is wrong; the last good state must go on serving.
     """
+    if len(payload) > MAX_BYTES:
+        raise StateRefused(f"the state has {len(payload)} bytes, more than {MAX_BYTES}")
     if checksum(payload) != sha256:
         raise StateRefused("the checksum does not match: the stored state is damaged")
     try:
         header = _header(payload)
         tensors = load(payload)
         return _state(header, tensors)
-    except (KeyError, TypeError, ValueError, SafetensorError, SettingsInvalid) as problem:
+    except _UNREADABLE as problem:
         raise StateRefused(f"the state cannot be read: {problem}") from problem
 
 
@@ -76,8 +96,8 @@ def checksum(payload: bytes) -> str:
 
 def _header(payload: bytes) -> dict[str, object]:
     length = int.from_bytes(payload[:8], "little")
-    outer = json.loads(payload[8 : 8 + length])
-    header: dict[str, object] = json.loads(outer["__metadata__"]["header"])
+    outer = _mapping(json.loads(payload[8 : 8 + length]))
+    header = _mapping(json.loads(str(_mapping(outer["__metadata__"])["header"])))
     if header.get("kind") != "steersman.routing_state" or header.get("format") != FORMAT:
         raise StateRefused(f"unknown kind or format {header.get('format')}; this reads {FORMAT}")
     return header
@@ -86,6 +106,9 @@ def _header(payload: bytes) -> dict[str, object]:
 def _state(header: dict[str, object], tensors: dict[str, Any]) -> RoutingState:
     known = {f.name for f in fields(RoutingState)}
     values: dict[str, object] = {k: v for k, v in header.items() if k in known}
+    for name, kind in _KINDS.items():
+        if not isinstance(header[name], kind) or isinstance(header[name], bool):
+            raise TypeError(f"{name} must be {kind}, got {header[name]!r}")
     columns = header["columns"]
     model = None
     if isinstance(columns, list):
@@ -107,7 +130,7 @@ def _member(stored: dict[str, object]) -> PoolMember:
     return PoolMember(
         name=ExpertId(str(stored["name"])),
         status=ExpertStatus(str(stored["status"])),
-        price=Price(**price),
+        price=check_price(Price(**price)),
         mean_output_tokens=float(str(stored["mean_output_tokens"])),
     )
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 
+from online.comparator import FEATURES
 from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, expected_cost
+from online.isotonic import KNOTS
 from online.scorer import ScorerModel
 from store.errors import StateRefused
 from store.policy import PolicySettings
-from store.records import SAFE, Expert, ExpertId, ExpertStatus, FloatArray, Price, Reason
+from store.records import FOLDS, SAFE, Expert, ExpertId, ExpertStatus, FloatArray, Price, Reason
 from store.transitions import JUDGED
 
 _ACTIVE = JUDGED | {ExpertStatus.DESCRIBED, ExpertStatus.REGISTERED}
@@ -62,10 +65,12 @@ class RoutingState:
             raise StateRefused(f"the reference {self.policy.reference!r} is not in the pool")
         if not 0.0 <= self.threshold <= SAFE:
             raise StateRefused(f"threshold {self.threshold} is outside [0, {SAFE}]")
+        if not 0.0 <= self.effective_labels < math.inf:
+            raise StateRefused(f"effective labels are {self.effective_labels}")
         if (self.threshold >= SAFE) != (self.safe_reason is not None):
             raise StateRefused("SAFE needs a reason, and only SAFE has one")
         if self.model is not None:
-            _check_model(self.model, [m.name for m in self.pool])
+            _check_model(self.model, [m.name for m in self.pool], self.policy.reference)
 
     @cached_property
     def members(self) -> dict[ExpertId, PoolMember]:
@@ -123,19 +128,31 @@ def pool_of(
     )
 
 
-def _check_model(model: ScorerModel, pool: Sequence[ExpertId]) -> None:
+def _check_model(model: ScorerModel, pool: Sequence[ExpertId], reference: ExpertId) -> None:
+    if reference not in model.columns:
+        raise StateRefused(f"the scorer does not know the reference {reference!r}")
+    if len(set(model.columns)) < len(model.columns):
+        raise StateRefused("the scorer names an expert twice")
     if missing := set(model.columns) - set(pool):
         raise StateRefused(f"the scorer knows experts that the pool lacks: {sorted(missing)}")
-    arrays = (model.centroids, model.table, model.evidence, model.descriptors, model.calibration)
-    if not all(np.all(np.isfinite(a)) for a in (*arrays, model.gap, model.comparator)):
-        raise StateRefused("the scorer holds NaN or infinite numbers")
-    folds, k, m = len(model.table), model.centroids.shape[1], len(model.columns)
+    if model.centroids.ndim != 3:
+        raise StateRefused(f"centroids have {model.centroids.ndim} axes, not 3")
+    _, k, d = model.centroids.shape
+    m = len(model.columns)
     shapes = {
-        "table": (folds, k, m),
-        "evidence": (folds, m),
-        "descriptors": (folds, m, k),
-        "gap": (folds, 2),
+        "centroids": (k, d),
+        "table": (k, m),
+        "evidence": (m,),
+        "descriptors": (m, k),
+        "calibration": (m, len(KNOTS)),
+        "gap": (2,),
+        "comparator": (len(FEATURES),),
     }
     for name, shape in shapes.items():
-        if getattr(model, name).shape != shape:
-            raise StateRefused(f"{name} has shape {getattr(model, name).shape}, not {shape}")
+        array = getattr(model, name)
+        if array.shape != (FOLDS, *shape):
+            raise StateRefused(f"{name} has shape {array.shape}, not {(FOLDS, *shape)}")
+        if array.dtype != (np.float32 if name == "centroids" else np.float64):
+            raise StateRefused(f"{name} has type {array.dtype}")
+        if not np.all(np.isfinite(array)):
+            raise StateRefused(f"{name} holds NaN or infinite numbers")

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from store.postgres import migrate
@@ -15,6 +16,10 @@ from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
 from store.postgres.ledger import PostgresLedger
 from tests.factories import NOON
+
+# The same examples every time, and no deadline: a busy machine is not a counterexample.
+hypothesis.settings.register_profile("steersman", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("steersman")
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  # copying a template takes 25 ms there, 500 ms on a disk
 _numbers = itertools.count(1)

@@ -1,0 +1,117 @@
+"""The gap, its confidence, and the comparator that decides below τ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from online.cargo import GapConfidence, confidence, sigmoid
+from online.comparator import Comparator, probability
+from online.route import Choice, route
+from online.state import RoutingState
+from store.records import FOLDS, FloatArray, Reason
+from tests.factories import prompt
+from tests.unit.state_fakes import STRONG, scorer, state
+from tests.unit.test_route import candidates, vector
+
+FINITE = st.floats(-1e3, 1e3)
+ROW = npst.arrays(np.float64, 4, elements=FINITE)
+
+
+@given(ROW, ROW, ROW)
+def test_the_comparator_is_antisymmetric(
+    first: FloatArray, second: FloatArray, w: FloatArray
+) -> None:
+    forth, back = probability(first, second, w), probability(second, first, w)
+    assert forth + back == pytest.approx(1.0)
+    assert probability(first, first, w) == 0.5
+
+
+@given(st.floats(allow_nan=False))
+def test_the_logistic_function_never_overflows(x: float) -> None:
+    assert 0.0 <= sigmoid(x) <= 1.0
+
+
+@given(npst.arrays(np.float64, 2, elements=FINITE), st.floats(0, 10), st.floats(0, 10))
+def test_confidence_never_falls_as_the_gap_grows(
+    frozen: FloatArray, one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+    assert confidence(low, frozen) <= confidence(high, frozen)
+
+
+def test_confidence_learns_that_small_gaps_mislead() -> None:
+    learnt = GapConfidence()
+    rng = np.random.default_rng(0)
+    for gap in rng.uniform(0.0, 1.0, 4_000):
+        learnt.learn(gap, first_holds=bool(rng.random() < 0.5 + gap / 2), weight=1.0)
+    frozen = learnt.frozen()
+    assert confidence(0.02, frozen) == pytest.approx(0.5, abs=0.1)
+    assert confidence(0.9, frozen) > 0.85
+
+
+def test_the_comparator_learns_which_description_wins() -> None:
+    learnt = Comparator()
+    rng = np.random.default_rng(0)
+    for _ in range(2_000):
+        first, second = rng.normal(size=(2, 4))
+        learnt.learn(first, second, beats=float(first[0] > second[0]), weight=1.0)
+    assert probability(np.array([1.0, 0, 0, 0]), np.zeros(4), learnt.frozen()) > 0.8
+
+
+def test_a_tie_teaches_no_preference() -> None:
+    learnt = Comparator()
+    for _ in range(100):
+        learnt.learn(np.ones(4), np.zeros(4), beats=0.5, weight=1.0)
+    assert probability(np.ones(4), np.zeros(4), learnt.frozen()) == pytest.approx(0.5, abs=0.05)
+
+
+def chosen(made: RoutingState, n: int) -> Choice:
+    return route(prompt(f"r{n}"), vector(n), made, fold=n % FOLDS)
+
+
+def test_the_comparator_is_asked_exactly_below_tau() -> None:
+    asked = set()
+    made = state(threshold=0.3, tau=0.75, cost_weight=0.0, epsilon=0.0)
+    for n in range(400):
+        found = chosen(made, n)
+        assert found.gap is not None
+        assert found.gap_confidence is not None
+        assert (found.comparator_probability is not None) == (found.gap_confidence < 0.75)
+        asked.add(found.comparator_probability is not None)
+    assert asked == {True, False}
+
+
+def test_the_gap_is_between_the_two_best_by_utility() -> None:
+    found = chosen(state(threshold=0.3, cost_weight=0.2), 1)
+    best = sorted((r.utility for r in found.retrieved if r.utility is not None), reverse=True)
+    assert found.gap == pytest.approx(best[0] - best[1])
+
+
+def test_the_comparator_decides_only_when_both_may_be_served() -> None:
+    made = state(threshold=0.6, tau=0.999, cost_weight=0.0, epsilon=0.0)
+    decided = 0
+    for n in range(400):
+        found = chosen(made, n)
+        best = sorted(found.retrieved, key=lambda r: -(r.utility or -9.0))[:2]
+        inside = {r.expert for r in best} <= candidates(found) | {STRONG}
+        assert (found.reason is Reason.COMPARATOR) == inside
+        assert found.expert in candidates(found) | {STRONG}
+        if inside:
+            decided += 1
+            assert found.comparator_probability is not None
+            winner = best[0] if found.comparator_probability >= 0.5 else best[1]
+            assert found.expert == winner.expert
+    assert 0 < decided < 400
+
+
+def test_a_single_expert_has_no_gap() -> None:
+    alone = scorer((STRONG,))
+    found = chosen(replace(state(model=alone, threshold=0.0)), 1)
+    assert (found.gap, found.gap_confidence, found.comparator_probability) == (None, None, None)
+    assert found.expert == STRONG
