@@ -9,7 +9,7 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recalibrate import words
-from recalibrate.phases import PhaseSummary
+from recalibrate.loop_words import loop_facts
 from recalibrate.plots import pictures
 from recalibrate.rolling import FLOOR
 from recalibrate.summary import Summary
@@ -62,7 +62,8 @@ def _environment() -> Environment:
         "promise": words.promise,
         "verdict": words.verdict,
         "savings": words.savings,
-        "served_by": served_by,
+        "served_by": words.served_by,
+        "loop_facts": loop_facts,
     }
     return made
 
@@ -70,12 +71,6 @@ def _environment() -> Environment:
 def tight(text: str) -> str:
     """Return the text with every percent sign kept on its number's line."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def served_by(phase: PhaseSummary) -> str:
-    """Return who answered in a phase, most first."""
-    shares = [f"{e.expert}\N{NO-BREAK SPACE}{words.percent(e.share)}" for e in phase.experts]
-    return tight(", ".join(shares)) or words.UNKNOWN
 
 
 def _plain(value: object) -> object:

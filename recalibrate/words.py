@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from recalibrate.pace import Injected
+from recalibrate.phases import PhaseSummary
 from recalibrate.realised import Interval, Realised, Verdict
 from recalibrate.summary import Summary
 from store.records import SAFE
@@ -93,6 +94,11 @@ def savings(summary: Summary) -> str:
         f" Mean judged quality is {grade(overall.quality)}, against"
         f" {grade(overall.reference_quality)}."
     )
+
+
+def served_by(phase: PhaseSummary) -> str:
+    """Return who answered in a phase, most first."""
+    return ", ".join(f"{e.expert} {percent(e.share)}" for e in phase.experts) or UNKNOWN
 
 
 def found_after(fault: Injected) -> str:
