@@ -152,9 +152,7 @@ def test_colours_are_variables_that_the_page_defines_for_light_and_dark(html: st
     assert not re.findall(r"#0[1-6]0[0-9]{3}", html)
 
 
-@pytest.mark.parametrize(
-    "name", ["<b>bold</b>", "a & b", "$x$ {{ 7 * 7 }}", "'\"><script>", "--><script>"]
-)
+@pytest.mark.parametrize("name", ["<b>x</b> & $y$ {{ 7 * 7 }}", "'\">--><script>"])
 def test_an_experts_name_is_only_ever_text(name: str) -> None:
     html = render_html(summarise(whole_story(name)))
     page = Page(html)

@@ -326,7 +326,7 @@ def _brute_force(served: list[ServedRequest], alpha: float) -> float:
     return best
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(served=streams(), alpha=st.sampled_from([0.05, 0.1, 0.25, 0.5]))
 def test_hindsight_never_breaks_the_target_and_equals_brute_force(
     served: list[ServedRequest], alpha: float
