@@ -35,9 +35,22 @@ class LabelWindow:
         return [self._by_id[request_id] for _, request_id in self._order]
 
     def read(self, ledger: Ledger) -> set[int]:
-        """Take in labels committed since the last call; return the sequences they touch."""
+        """Take in labels committed since the last call; return the sequences they touch.
+
+        The ledger gives them in pieces; a restart that learnt from the first piece alone would
+        publish a state of old labels.
+        """
+        touched: set[int] = set()
+        while (piece := self._read_piece(ledger)) is not None:
+            touched |= piece
+        return touched
+
+    def _read_piece(self, ledger: Ledger) -> set[int] | None:
         with ledger.begin() as tx:
             settled = tx.labels.settled_since(self.cursor)
+            if not settled.labels:
+                self.cursor = settled.cursor
+                return None
             fresh = {x.request_id for x in settled.labels} - self._by_id.keys()
             for request in tx.decisions.sampled(fresh):
                 self._by_id[request.request_id] = JudgedRequest(request=request)
@@ -62,6 +75,7 @@ class LabelWindow:
         row.scores.pop(label.expert, None)
         if label.score is not None:
             row.scores[label.expert] = label.score
+        row.probed.discard(label.expert)
         if label.purpose == PROBE:
             row.probed.add(label.expert)
         return row.request.seq

@@ -1,0 +1,284 @@
+"""The scorer is a pure function of the labels, however late, often or shuffled they come."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from online import learner as learner_module
+from online.learn import FORGETTING, JudgedRequest, LearnSettings, OnlineLearner
+from online.learner import LabelWindow, Learner
+from online.scorer import ScorerModel, score
+from store.memory import MemoryLedger
+from store.records import FOLDS, PROBE, ExpertId, Float32Array, Label, RequestId, SampledRequest
+from tests.factories import NOON, decided, label
+
+A, B, C = (ExpertId(name) for name in "abc")
+SETTINGS = LearnSettings(columns=(A, B, C), relative_costs=(1.0, 0.3, 0.1), cost_weight=0.5)
+REQUESTS = 300
+
+
+def _centroids() -> Float32Array:
+    drawn = np.random.default_rng(9).normal(size=(FOLDS, 4, 8))
+    unit: Float32Array = (drawn / np.linalg.norm(drawn, axis=2, keepdims=True)).astype(np.float32)
+    return unit
+
+
+CENTROIDS = _centroids()
+
+
+def ledger(count: int = REQUESTS) -> MemoryLedger:
+    made = MemoryLedger()
+    with made.begin() as tx:
+        tx.decisions.record(
+            [
+                decided(
+                    f"r{n}",
+                    seed=n,
+                    fold=n % FOLDS,
+                    due_experts=(A, B),
+                    inclusion_probability=0.05 if n % 3 else 0.5,
+                )
+                for n in range(count)
+            ]
+        )
+    return made
+
+
+def labels_of(n: int, *, version: str = "judge-1", purpose: str = "traffic") -> list[Label]:
+    rng = np.random.default_rng((n, len(version), ord(version[-1])))
+    return [
+        label(
+            f"r{n}",
+            expert=expert,
+            judge_version=version,
+            purpose=purpose,
+            outcome=int(rng.random() < 0.7),
+            score=float(rng.random()) if rng.random() < 0.9 else None,
+        )
+        for expert in (A, B, C)
+    ]
+
+
+ALL_LABELS = [x for n in range(REQUESTS) for x in labels_of(n)]
+
+
+def learnt(pieces: list[list[Label]], *, replay_every: int = 1) -> ScorerModel:
+    """Commit the pieces one after the other and replay in between, as cycles do."""
+    held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
+    for count, piece in enumerate(pieces, start=1):
+        with held.begin() as tx:
+            tx.labels.add([], piece)
+        learner.forget_from(window.read(held))
+        if count % replay_every == 0:
+            learner.replay(window)
+    return learner.replay(window)
+
+
+IN_ORDER = learnt([ALL_LABELS])
+
+
+def in_pieces(labels: list[Label], size: int) -> list[list[Label]]:
+    return [labels[i : i + size] for i in range(0, len(labels), size)]
+
+
+def test_labels_in_many_small_commits_give_the_same_bits() -> None:
+    assert learnt(in_pieces(ALL_LABELS, 30)).sha256() == IN_ORDER.sha256()
+
+
+def test_labels_that_come_twice_give_the_same_bits() -> None:
+    twice = [piece for piece in in_pieces(ALL_LABELS, 90) for _ in range(2)]
+    assert learnt(twice).sha256() == IN_ORDER.sha256()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shuffled_labels_give_the_same_bits(seed: int) -> None:
+    shuffled = [ALL_LABELS[i] for i in np.random.default_rng(seed).permutation(len(ALL_LABELS))]
+    pieces = in_pieces(shuffled, 150)
+    assert learnt(pieces, replay_every=2).sha256() == IN_ORDER.sha256()
+
+
+@pytest.mark.parametrize("late", [0, 7, 129, 280])
+def test_a_label_that_comes_last_is_learnt_in_its_place(late: int) -> None:
+    """Also when a checkpoint has already gone past it."""
+    name = RequestId(f"r{late}")
+    first = [x for x in ALL_LABELS if x.request_id != name]
+    last = [x for x in ALL_LABELS if x.request_id == name]
+    assert learnt([*in_pieces(first, 200), last]).sha256() == IN_ORDER.sha256()
+
+
+def test_half_of_a_request_s_labels_may_come_later() -> None:
+    early = [x for x in ALL_LABELS if x.expert == A]
+    late = [x for x in ALL_LABELS if x.expert != A]
+    assert learnt([*in_pieces(early, 100), *in_pieces(late, 200)]).sha256() == IN_ORDER.sha256()
+
+
+def test_labels_of_unknown_requests_teach_nothing() -> None:
+    stray = [label("never-decided", expert=A)]
+    assert learnt([stray, ALL_LABELS]).sha256() == IN_ORDER.sha256()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_second_judge_version_is_ranked_by_name_not_by_arrival(seed: int) -> None:
+    both = ALL_LABELS + [x for n in range(0, 300, 2) for x in labels_of(n, version="judge-0")]
+    expected = learnt([both]).sha256()
+    shuffled = [both[i] for i in np.random.default_rng(seed).permutation(len(both))]
+    assert learnt(in_pieces(shuffled, 200)).sha256() == expected
+    assert expected != IN_ORDER.sha256()
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_whether_a_label_is_a_probe_does_not_depend_on_arrival(swap: bool) -> None:
+    probe = labels_of(1, version="judge-2", purpose=PROBE)
+    traffic = labels_of(1, version="judge-1")
+    held, window = ledger(2), LabelWindow()
+    for piece in (traffic, probe) if swap else (probe, traffic):
+        with held.begin() as tx:
+            tx.labels.add([], piece)
+        window.read(held)
+    (row,) = window.rows()
+    assert row.probed == set()
+    assert row.outcomes == {x.expert: x.outcome for x in traffic}
+
+
+def test_a_restart_reads_every_label_before_it_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger gives labels in pieces; a state from the first piece would be an old one."""
+    held, window = ledger(), LabelWindow()
+    with held.begin() as tx:
+        tx.labels.add([], ALL_LABELS)
+        facts = type(tx.labels)
+    whole = facts.settled_since
+    monkeypatch.setattr(facts, "settled_since", lambda self, cursor: whole(self, cursor, limit=7))
+    window.read(held)
+    assert (window.labels, len(window)) == (len(ALL_LABELS), REQUESTS)
+
+
+def test_memory_levels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_module, "CHECKPOINT_EVERY", 4)
+    held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
+    for piece in in_pieces(ALL_LABELS, 45):
+        with held.begin() as tx:
+            tx.labels.add([], piece)
+        learner.forget_from(window.read(held))
+        learner.replay(window)
+        assert len(learner._checkpoints) <= 8
+    assert learner._checkpoints[0][0] == 0
+    assert learner.replay(window).sha256() == IN_ORDER.sha256()
+
+
+def judged(n: int, *, fold: int, scores: dict[ExpertId, float], pi: float = 0.05) -> JudgedRequest:
+    drawn = np.random.default_rng(n).normal(size=8)
+    request = SampledRequest(
+        request_id=RequestId(f"r{n}"),
+        seq=n + 1,
+        fold=fold,
+        inclusion_probability=pi,
+        due_experts=(A, B),
+        reference=A,
+        served_expert=A,
+        threshold=0.5,
+        state_version=1,
+        decided_at=NOON,
+        tenant="default",
+        embedding=(drawn / np.linalg.norm(drawn)).astype(np.float32),
+    )
+    return JudgedRequest(request=request, scores=scores)
+
+
+def taught(rows: list[JudgedRequest]) -> ScorerModel:
+    learner = OnlineLearner(CENTROIDS, SETTINGS)
+    for row in rows:
+        learner.learn(row)
+    return learner.frozen()
+
+
+def entry(model: ScorerModel, fold: int) -> list[bytes]:
+    arrays = (model.table, model.evidence, model.descriptors, model.calibration)
+    return [a[fold].tobytes() for a in (*arrays, model.gap, model.comparator)]
+
+
+UNIT = st.floats(0.0, 1.0)
+SCORES = st.fixed_dictionaries({A: UNIT, B: UNIT}, optional={C: UNIT})
+ROWS = st.lists(st.tuples(st.integers(0, FOLDS - 1), SCORES, UNIT), min_size=1, max_size=40)
+
+
+@settings(max_examples=60)
+@given(ROWS, st.integers(0, FOLDS - 1))
+def test_what_a_label_of_a_fold_says_never_reaches_that_fold_s_entry(
+    rows: list[tuple[int, dict[ExpertId, float], float]], fold: int
+) -> None:
+    """Fold f's labels may be anything: entry f, which scores them, has the same bits."""
+    told = [judged(n, fold=f, scores=s) for n, (f, s, _) in enumerate(rows)]
+    lied = [
+        judged(n, fold=f, scores=dict.fromkeys(s, x) if f == fold else s)
+        for n, (f, s, x) in enumerate(rows)
+    ]
+    assert entry(taught(told), fold) == entry(taught(lied), fold)
+
+
+@settings(max_examples=40)
+@given(ROWS)
+def test_fold_zero_changes_nothing(rows: list[tuple[int, dict[ExpertId, float], float]]) -> None:
+    told = [judged(n, fold=f, scores=s) for n, (f, s, _) in enumerate(rows)]
+    without = [row for row in told if row.request.fold != 0]
+    assert taught(told).sha256() == taught(without).sha256()
+
+
+@settings(max_examples=40)
+@given(ROWS)
+def test_nan_never_appears_and_tables_stay_in_the_unit_interval(
+    rows: list[tuple[int, dict[ExpertId, float], float]],
+) -> None:
+    model = taught([judged(n, fold=f, scores=s, pi=1e-6 + p) for n, (f, s, p) in enumerate(rows)])
+    for array in (model.evidence, model.descriptors, model.gap, model.comparator):
+        assert np.all(np.isfinite(array))
+    for array in (model.table, model.calibration):
+        assert np.all((array >= -1e-9) & (array <= 1.0 + 1e-9))
+    assert np.all(np.diff(model.calibration, axis=2) >= 0.0)
+
+
+def test_unreadable_labels_train_nothing() -> None:
+    rows = [judged(n, fold=1 + n % 4, scores={A: 0.9, B: 0.4}) for n in range(40)]
+    unreadable = [judged(100 + n, fold=1 + n % 4, scores={}) for n in range(20)]
+    mixed = [row for pair in zip(rows, [*unreadable, *unreadable], strict=True) for row in pair]
+    assert taught(mixed).sha256() == taught(rows).sha256()
+
+
+def test_scoring_does_not_change_the_scorer() -> None:
+    before = IN_ORDER.sha256()
+    for n in range(50):
+        score(IN_ORDER, judged(n, fold=1, scores={}).request.embedding[None], excluded=n % FOLDS)
+    assert IN_ORDER.sha256() == before
+
+
+def test_a_frozen_scorer_is_not_changed_by_later_labels() -> None:
+    learner = OnlineLearner(CENTROIDS, SETTINGS)
+    for n in range(60):
+        learner.learn(judged(n, fold=1 + n % 4, scores={A: 0.9, B: 0.1}))
+    frozen = learner.frozen()
+    before = frozen.sha256()
+    for n in range(60, 120):
+        learner.learn(judged(n, fold=1 + n % 4, scores={A: 0.1, B: 0.9, C: 0.5}))
+    assert frozen.sha256() == before
+    assert learner.frozen().sha256() != before
+
+
+def test_effective_counts_forget() -> None:
+    """With one label a step and forgetting ρ, evidence stays under 1 / (1 − ρ)."""
+    learner = OnlineLearner(CENTROIDS, SETTINGS)
+    for n in range(3_000):
+        learner.learn(judged(n % 50, fold=1, scores={A: 1.0 if n < 1_000 else 0.0}))
+    model = learner.frozen()
+    expected = (1.0 - FORGETTING**3_000) / (1.0 - FORGETTING)
+    assert model.evidence[0, 0] == pytest.approx(expected)
+    assert model.evidence[1, 0] == 0.0
+    assert np.all(model.table[0, :, 0] < 0.2)
+
+
+def test_an_expert_without_labels_has_no_score() -> None:
+    model = taught([judged(n, fold=1 + n % 4, scores={A: 0.9, B: 0.4}) for n in range(60)])
+    found = score(model, judged(1, fold=1, scores={}).request.embedding[None], excluded=0)
+    assert np.isnan(found.quality[0, 2])
+    assert np.all(np.isfinite(found.quality[0, :2]))
