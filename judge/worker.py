@@ -86,6 +86,12 @@ class JudgeWorker:
 
     def _handle(self, task: JudgeTask) -> None:
         try:
+            self._judge_or_give_back(task)
+        except LeaseLost:
+            log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._name})
+
+    def _judge_or_give_back(self, task: JudgeTask) -> None:
+        try:
             self._judge_task(task)
         except JudgeUnavailable as outage:
             self._give_back(task, str(outage), counts=False)
@@ -94,8 +100,6 @@ class JudgeWorker:
                 self._record(task, [], dict.fromkeys(task.experts), error=str(silent))
             else:
                 self._give_back(task, str(silent), counts=True)
-        except LeaseLost:
-            log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._name})
 
     def _judge_task(self, task: JudgeTask) -> None:
         with self._ledger.begin() as tx:

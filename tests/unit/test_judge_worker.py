@@ -1,0 +1,264 @@
+"""The judge's worker: nothing counted twice, nothing lost, an outage is nobody's fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from judge.port import Judge, Question, Reply
+from judge.recorded import PositionBiasedJudge
+from judge.worker import LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S, UNREADABLE_TRIES, JudgeWorker
+from online.clients import Answer
+from store.clock import ManualClock
+from store.errors import ExpertUnavailable, JudgeUnavailable, VerdictUnreadable
+from store.memory import MemoryLedger
+from store.records import PROBE, Expert, ExpertId, Label, OutboxMessage, RequestId
+from tests.factories import CHEAP, NOON, STRONG, decided, expert, message, response, task
+
+MID = ExpertId("mid")
+Event = Callable[[], None]
+
+
+class ScriptedJudge:
+    """Prefers nothing; does what it is told at each call."""
+
+    version = "scripted-1"
+
+    def __init__(self, *events: Event | Exception | None) -> None:
+        self.events = list(events)
+        self.asked: list[Question] = []
+
+    def compare(self, question: Question) -> Reply:
+        self.asked.append(question)
+        event = self.events.pop(0) if self.events else None
+        if isinstance(event, Exception):
+            raise event
+        if event is not None:
+            event()
+        return Reply(preference=0.5, cost_usd=0.001)
+
+
+class Client:
+    def __init__(self, name: ExpertId, asked: list[ExpertId], silent: set[ExpertId]) -> None:
+        self._name, self._asked, self._silent = name, asked, silent
+
+    def ask(self, request_id: RequestId, prompt: str) -> Answer:
+        self._asked.append(self._name)
+        if self._name in self._silent:
+            raise ExpertUnavailable(f"{self._name} is silent")
+        return Answer(text="shadow", cost_usd=0.002)
+
+
+class Bench:
+    """A ledger with judge tasks, and as many workers as a test wants."""
+
+    def __init__(self, requests: int = 1, *, purpose: str = "traffic") -> None:
+        self.clock = ManualClock(NOON)
+        self.ledger = MemoryLedger(clock=self.clock)
+        self.asked: list[ExpertId] = []
+        self.silent: set[ExpertId] = set()
+        self.sent: list[OutboxMessage] = []
+        names = [f"r{n}" for n in range(requests)]
+        with self.ledger.begin() as tx:
+            for name in (CHEAP, MID, STRONG):
+                tx.experts.add(expert(name))
+            tx.decisions.record([decided(n, due_experts=(CHEAP, MID)) for n in names])
+            tx.responses.record([response(n) for n in names])
+            tx.tasks.add([task(n, experts=(CHEAP, MID), purpose=purpose) for n in names])
+
+    def worker(self, judge: Judge, name: str = "w1") -> JudgeWorker:
+        def client(member: Expert) -> Client:
+            return Client(member.name, self.asked, self.silent)
+
+        return JudgeWorker(
+            self.ledger,
+            judge,
+            client,
+            self.clock,
+            name=name,
+            announce=lambda labels: [message(x.expert) for x in labels],
+            publish=self.sent.extend,
+        )
+
+    def labels(self) -> list[Label]:
+        with self.ledger.begin() as tx:
+            return list(tx.labels.settled_since(0).labels)
+
+    def counts(self) -> dict[str, int]:
+        with self.ledger.begin() as tx:
+            return {k: v for k, v in tx.tasks.counts().items() if v}
+
+
+def outcomes(labels: Sequence[Label]) -> dict[ExpertId, tuple[int, float | None]]:
+    return {x.expert: (x.outcome, x.score) for x in labels}
+
+
+def test_a_task_leaves_its_labels_its_verdicts_and_what_announces_them() -> None:
+    bench = Bench()
+    assert bench.worker(ScriptedJudge()).step() == 1
+    assert bench.counts() == {"done": 1}
+    assert outcomes(bench.labels()) == {CHEAP: (1, 0.5), MID: (1, 0.5), STRONG: (1, 0.5)}
+    assert [m.key for m in bench.sent] == [CHEAP, MID, STRONG]
+    with bench.ledger.begin() as tx:
+        verdicts = tx.labels.verdicts_of(RequestId("r0"))
+        assert len(tx.outbox.unmarked(limit=9)) == 3
+    assert len(verdicts) == 4
+    assert {(v.expert_a, v.expert_b) for v in verdicts} == {
+        (CHEAP, STRONG),
+        (STRONG, CHEAP),
+        (MID, STRONG),
+        (STRONG, MID),
+    }
+
+
+def test_the_served_answer_is_not_asked_again_and_shadow_answers_are_asked_once() -> None:
+    bench = Bench()
+    outage = ScriptedJudge(JudgeUnavailable("away"))
+    bench.worker(outage).step()
+    assert bench.asked == [MID, STRONG]
+    bench.clock.advance(RETRY_AFTER_S)
+    bench.worker(ScriptedJudge()).step()
+    assert bench.asked == [MID, STRONG]
+    assert outage.asked[0].answer_a.text == "4"
+    assert outage.asked[0].answer_b.text == "shadow"
+
+
+def test_an_outage_gives_the_task_back_without_counting() -> None:
+    bench = Bench()
+    for _ in range(3 * MAX_ATTEMPTS):
+        assert bench.worker(ScriptedJudge(JudgeUnavailable("away"))).step() == 1
+        assert bench.counts() == {"pending": 1}
+        assert bench.worker(ScriptedJudge()).step() == 0
+        bench.clock.advance(RETRY_AFTER_S)
+    assert bench.labels() == []
+    bench.worker(ScriptedJudge()).step()
+    assert bench.counts() == {"done": 1}
+
+
+def test_an_expert_that_stays_silent_counts_as_a_loss_and_the_task_is_kept_dead() -> None:
+    bench = Bench()
+    bench.silent.add(MID)
+    for attempt in range(MAX_ATTEMPTS):
+        assert bench.labels() == []
+        assert bench.worker(ScriptedJudge()).step() == 1
+        bench.clock.advance(RETRY_AFTER_S * (attempt + 1))
+    assert bench.counts() == {"dead": 1}
+    found = outcomes(bench.labels())
+    assert found[MID] == (0, None)
+    assert set(found.values()) == {(0, None)}
+    assert bench.worker(ScriptedJudge()).step() == 0
+
+
+def test_an_expert_that_comes_back_in_time_is_judged() -> None:
+    bench = Bench()
+    bench.silent.add(MID)
+    bench.worker(ScriptedJudge()).step()
+    bench.silent.clear()
+    bench.clock.advance(RETRY_AFTER_S)
+    bench.worker(ScriptedJudge()).step()
+    assert outcomes(bench.labels())[MID] == (1, 0.5)
+
+
+def test_an_unreadable_verdict_is_retried_then_a_loss_for_its_pair_alone() -> None:
+    bench = Bench()
+    judge = ScriptedJudge(*[VerdictUnreadable("?")] * UNREADABLE_TRIES)
+    bench.worker(judge).step()
+    assert outcomes(bench.labels())[CHEAP] == (0, None)
+    assert outcomes(bench.labels())[MID] == (1, 0.5)
+    assert bench.counts() == {"done": 1}
+
+
+def test_a_verdict_that_is_readable_the_second_time_counts() -> None:
+    bench = Bench()
+    bench.worker(ScriptedJudge(VerdictUnreadable("?"))).step()
+    assert outcomes(bench.labels())[CHEAP] == (1, 0.5)
+
+
+def test_a_position_biased_judge_is_asked_a_third_time_and_loses() -> None:
+    bench = Bench()
+    bench.worker(PositionBiasedJudge()).step()
+    assert outcomes(bench.labels())[CHEAP] == (0, 0.5)
+    assert outcomes(bench.labels())[MID] == (0, 0.5)
+    with bench.ledger.begin() as tx:
+        assert len(tx.labels.verdicts_of(RequestId("r0"))) == 6
+
+
+def taken_over(bench: Bench, other: JudgeWorker) -> Event:
+    """While the first worker judges, its lease runs out and another worker finishes the task."""
+
+    def event() -> None:
+        bench.clock.advance(LEASE_S + 1.0)
+        other.step()
+
+    return event
+
+
+def test_a_lost_lease_drops_the_result() -> None:
+    bench = Bench()
+    second = bench.worker(ScriptedJudge(), "w2")
+    assert bench.worker(ScriptedJudge(taken_over(bench, second)), "w1").step() == 1
+    assert bench.counts() == {"done": 1}
+    assert len(bench.labels()) == 3
+    assert len(bench.sent) == 3
+
+
+@pytest.mark.parametrize("attempts", [1, MAX_ATTEMPTS])
+def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(attempts: int) -> None:
+    bench = Bench()
+    bench.silent.add(MID)
+    for attempt in range(attempts - 1):
+        bench.worker(ScriptedJudge()).step()
+        bench.clock.advance(RETRY_AFTER_S * (attempt + 1))
+
+    class Slow(Client):
+        def ask(self, request_id: RequestId, prompt: str) -> Answer:
+            bench.clock.advance(LEASE_S + 1.0)
+            bench.silent.clear()
+            bench.worker(ScriptedJudge(), "w2").step()
+            raise ExpertUnavailable("too late")
+
+    slow = bench.worker(ScriptedJudge(), "w1")
+    slow._clients = lambda member: Slow(member.name, [], set())
+    assert slow.step() == 1
+    assert bench.counts() == {"done": 1}
+    assert outcomes(bench.labels())[MID] == (1, 0.5)
+
+
+def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
+    bench = Bench()
+    second = bench.worker(ScriptedJudge(), "w2")
+
+    class Hanging(ScriptedJudge):
+        def compare(self, question: Question) -> Reply:
+            taken_over(bench, second)()
+            raise JudgeUnavailable("timed out")
+
+    assert bench.worker(Hanging(), "w1").step() == 1
+    assert bench.counts() == {"done": 1}
+    assert len(bench.labels()) == 3
+
+
+def test_two_workers_never_double_a_label() -> None:
+    bench = Bench(requests=40)
+    workers = [bench.worker(ScriptedJudge(), name) for name in ("w1", "w2")]
+    while sum(w.step() for w in workers):
+        pass
+    found = [(x.request_id, x.expert) for x in bench.labels()]
+    assert len(found) == len(set(found)) == 120
+    assert bench.counts() == {"done": 40}
+
+
+def test_a_task_without_a_prompt_is_buried() -> None:
+    bench = Bench(requests=0)
+    with bench.ledger.begin() as tx:
+        tx.tasks.add([task("never-decided")])
+    bench.worker(ScriptedJudge()).step()
+    assert bench.counts() == {"dead": 1}
+    assert bench.labels() == []
+
+
+def test_probes_label_with_their_purpose() -> None:
+    bench = Bench(purpose=PROBE)
+    bench.worker(ScriptedJudge()).step()
+    assert {x.purpose for x in bench.labels()} == {PROBE}
