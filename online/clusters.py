@@ -21,7 +21,8 @@ def fit_centroids(
     """Return float32[5, k, d]: unit centroids, entry e fitted without fold e and without fold 0.
 
     Entry 0 excludes fold 0 alone; it is the one that serves. k-means (Lloyd, ten starts would
-    change little; two are used) on unit vectors, then the centroids are normalised.
+    change little; two are used) on unit vectors, then the centroids are normalised. Where there
+    are fewer distinct prompts than clusters (one session, a template), the rest are zero rows.
 
     Parameters
     ----------
@@ -36,9 +37,10 @@ def fit_centroids(
     fitted = []
     for excluded in range(FOLDS):
         rows = embeddings[(fold != 0) & (fold != excluded)]
-        k = min(clusters, len(rows))
-        centres = KMeans(k, n_init=2, random_state=excluded).fit(rows).cluster_centers_
-        centres = np.concatenate([centres, np.zeros((clusters - k, rows.shape[1]))])
+        k = min(clusters, len(np.unique(rows, axis=0)))
+        centres = np.zeros((clusters, rows.shape[1]))
+        if k:
+            centres[:k] = KMeans(k, n_init=2, random_state=excluded).fit(rows).cluster_centers_
         fitted.append(centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12))
     return np.stack(fitted).astype(np.float32)
 

@@ -76,16 +76,22 @@ class Recalibrator:
         model = self._scorers.scorer(inputs, self._window, self._touched)
         self._touched = set()
         rows = self._window.rows()
-        settled = [r for r in rows if r.request.seq <= inputs.watermark]
+        reference = inputs.policy.reference
+        # A label says "acceptable against the reference of its day": another yardstick, no label.
+        settled = [
+            r
+            for r in rows
+            if r.request.seq <= inputs.watermark and r.request.reference == reference
+        ]
         labels = rescore(settled, model) if model is not None and settled else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
         experts, raised = alarms.regressions(
-            experts, settled, reference=inputs.policy.reference, now=self._clock.now()
+            experts, settled, reference=reference, now=self._clock.now()
         )
         threshold = recompute(
             inputs.policy,
             labels,
-            certified_names(experts, inputs.policy.reference),
+            certified_names(experts, reference),
             last_seq=inputs.last_seq,
             from_seq=max(inputs.from_seq, alarms.window_from(raised)),
             is_ramping=any(e.status is ExpertStatus.RAMPING for e in experts),

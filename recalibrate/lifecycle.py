@@ -93,7 +93,7 @@ class Lifecycle:
         """
         with self._ledger.begin() as tx:
             chosen = tx.decisions.recent_judged(
-                PROBES - already, excluding_fold=0, without=expert.name
+                max(0, PROBES - already), excluding_fold=0, without=expert.name
             )
             tx.tasks.add(
                 [

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from online.snapshot import checksum, dump, load_state
 from online.state import RoutingState, pool_of
+from recalibrate.scoring import held
 from store.clock import Clock
 from store.errors import NotFound, RequestConflict
 from store.ledger import Ledger
@@ -21,8 +22,9 @@ from store.records import SAFE, AuditEntry, Reason, RoutingStateRecord
 def roll_back(ledger: Ledger, version: int, *, actor: str, clock: Clock) -> int:
     """Publish the scorer of an earlier state as a new version; return that version.
 
-    The earlier λ is kept only if it was computed for at least as strict a target and for the same
-    certified experts; otherwise the reference serves until λ is recomputed.
+    The earlier λ is kept only if it was computed for at least as strict a target, for the same
+    certified experts and against the same yardstick (reference, margin, judge); otherwise the
+    reference serves until λ is recomputed.
 
     Raises
     ------
@@ -45,7 +47,6 @@ def roll_back(ledger: Ledger, version: int, *, actor: str, clock: Clock) -> int:
         policy_version = tx.policies.set(policy, actor=actor, now=now)
         old = load_state(record.payload, sha256=record.sha256)
         pool = pool_of(tx.experts.all(), output_tokens=tx.responses.mean_output_tokens())
-        names = [m.name for m in pool]
         state = replace(
             old,
             version=active.version + 1,
@@ -53,7 +54,7 @@ def roll_back(ledger: Ledger, version: int, *, actor: str, clock: Clock) -> int:
             policy=policy,
             policy_version=policy_version,
             pool=pool,
-            model=old.model.restricted(names) if old.model else None,
+            model=held(old.model, pool, policy.reference),
         )
         state = _with_threshold(state, old, policy)
         payload = dump(state)
@@ -79,7 +80,8 @@ def roll_back(ledger: Ledger, version: int, *, actor: str, clock: Clock) -> int:
 
 def _with_threshold(state: RoutingState, old: RoutingState, policy: PolicySettings) -> RoutingState:
     same_pool = {(m.name, m.status) for m in state.pool} == {(m.name, m.status) for m in old.pool}
-    if same_pool and old.policy.alpha <= policy.alpha:
+    same_yardstick = _yardstick(old.policy) == _yardstick(policy)
+    if same_pool and same_yardstick and old.policy.alpha <= policy.alpha:
         return state
     return replace(
         state,
@@ -87,3 +89,7 @@ def _with_threshold(state: RoutingState, old: RoutingState, policy: PolicySettin
         safe_reason=old.safe_reason or Reason.SAFE_STARVED,
         effective_labels=0.0,
     )
+
+
+def _yardstick(policy: PolicySettings) -> tuple[str, float, str]:
+    return policy.reference, policy.margin, policy.judge

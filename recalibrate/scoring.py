@@ -16,6 +16,7 @@ from online.snapshot import checksum
 from online.state import PoolMember, pool_of
 from recalibrate.inputs import Inputs
 from store.clock import Clock
+from store.errors import StateRefused
 from store.ledger import Ledger
 from store.records import ExpertId, Float32Array, SampledRequest
 
@@ -43,8 +44,7 @@ class ScorerSource:
             self._learner.forget_from(touched)
         pool = pool_of(inputs.experts, output_tokens={})
         if inputs.policy.hold and inputs.active is not None:
-            held = inputs.active.model
-            return held.restricted([m.name for m in pool]) if held is not None else None
+            return held(inputs.active.model, pool, inputs.policy.reference)
         if self._centroids is None:
             self._centroids = self._clusters(inputs.policy.cluster_prompts)
         if self._centroids is None:
@@ -78,8 +78,19 @@ class ScorerSource:
         return centroids
 
 
+def held(
+    model: ScorerModel | None, pool: Sequence[PoolMember], reference: ExpertId
+) -> ScorerModel | None:
+    """Return a held scorer for today's pool; None if it never knew the reference."""
+    if model is None or reference not in model.columns:
+        return None
+    return model.restricted([m.name for m in pool])
+
+
 def _settings(pool: Sequence[PoolMember], reference: ExpertId, cost_weight: float) -> LearnSettings:
-    unit = next(m for m in pool if m.name == reference).cost(NOMINAL_INPUT_TOKENS)
+    unit = next((m.cost(NOMINAL_INPUT_TOKENS) for m in pool if m.name == reference), None)
+    if unit is None:
+        raise StateRefused(f"the reference {reference!r} is paused or retired")
     return LearnSettings(
         columns=tuple(m.name for m in pool),
         relative_costs=tuple(m.cost(NOMINAL_INPUT_TOKENS) / unit for m in pool),
