@@ -8,8 +8,6 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from recalibrate.report import render_html
-
 from ingest import keys
 from ingest.backbone import Backbone, open_backbone
 from ingest.commands import Operator
@@ -32,6 +30,7 @@ from ingest.demo_traffic import (
 from ingest.feed import Api, Feed
 from ingest.settings import ProcessSettings
 from ingest.stage import Stage, StageFailed
+from recalibrate.report import render_html
 from recalibrate.summary import summarise
 from store.clock import Clock, SystemClock
 from store.errors import SettingsInvalid

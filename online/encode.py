@@ -57,7 +57,7 @@ class SentenceEncoder:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
         from transformers.utils import logging as chatter  # noqa: PLC0415
 
-        chatter.disable_progress_bar()
+        chatter.disable_progress_bar()  # type: ignore[no-untyped-call]  # the library ships none
 
         path = _bundled_path() if name == BUNDLED else name
         try:

@@ -109,6 +109,7 @@ class OnlineLearner:
         """Return the scorer as it stands; the arrays are copies."""
         return ScorerModel(
             columns=self._settings.columns,
+            relative_costs=self._costs.copy(),
             centroids=self._centroids,
             table=self._table(),
             evidence=self._counts.sum(axis=1),

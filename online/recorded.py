@@ -43,6 +43,11 @@ class RecordedTraffic:
         """Return whether every answer has a cost; without, only quality and regret are shown."""
         return all(a.cost_usd is not None for a in self.answers.values())
 
+    def mean_score(self, expert: ExpertId) -> float:
+        """Return the expert's mean recorded score."""
+        scores = [a.score for (_, name), a in self.answers.items() if name == expert]
+        return sum(scores) / len(scores)
+
     def mean_cost(self, expert: ExpertId, among: Iterable[RequestId]) -> float | None:
         """Return the expert's mean recorded cost over some prompts."""
         costs = [

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from online.admission import eligible, preference
 from online.cargo import confidence
 from online.chance import draw, jitter
 from online.comparator import features, probability
@@ -30,8 +31,6 @@ from store.records import (
     Retrieved,
 )
 
-MAX_CANDIDATES = 4
-"""C_λ keeps its highest scores only; still nested in λ (promise.md section 3)."""
 CATEGORY_ALL = "all"
 
 
@@ -92,17 +91,23 @@ def route(
 
 
 def admitted(
-    quality: FloatArray, names: Sequence[ExpertId], state: RoutingState, *, threshold: float
+    quality: FloatArray, model: ScorerModel, state: RoutingState, *, threshold: float
 ) -> list[int]:
-    """Return C_λ as columns: certified, scored strictly above λ, at most the four highest."""
-    rows = [
-        i
-        for i, name in enumerate(names)
-        if name != state.policy.reference
-        and state.members[name].status is ExpertStatus.CERTIFIED
-        and quality[i] > threshold
-    ]
-    return sorted(rows, key=lambda i: -quality[i])[:MAX_CANDIDATES]
+    """Return C_λ as columns, highest score first: eligible and scored strictly above λ.
+
+    Eligibility uses the nominal costs, as the labels behind λ do.
+    """
+    names, reference = model.columns, state.policy.reference
+    certified = np.array([state.members[n].status is ExpertStatus.CERTIFIED for n in names])
+    preferred = preference(
+        quality[None],
+        model.relative_costs,
+        policy=state.policy.policy,
+        cost_weight=state.policy.cost_weight,
+    )
+    members = eligible(quality[None], preferred, certified, reference=names.index(reference))[0]
+    rows = np.flatnonzero(members & (quality > threshold)).tolist()
+    return sorted(rows, key=lambda i: -quality[i])
 
 
 def jittered(
@@ -130,7 +135,7 @@ def _routed(
         scores.query, cost_weight=state.policy.cost_weight
     )[0]
     seen = [i for i in found if _allowed(names[i], prompt)]
-    inside = [i for i in admitted(quality, names, state, threshold=state.threshold) if i in seen]
+    inside = [i for i in admitted(quality, model, state, threshold=state.threshold) if i in seen]
     reference = names.index(state.policy.reference)
     if not np.isfinite(utility[reference]):
         return Choice(expert=state.policy.reference, reason=Reason.SAFE_COLD, propensity=1.0)

@@ -28,6 +28,8 @@ class ScorerModel:
     """The frozen scorer. M experts (columns, the reference among them), K clusters, E = 5."""
 
     columns: tuple[ExpertId, ...]
+    relative_costs: FloatArray
+    """float64[M]: expected cost over the reference's at the nominal prompt length."""
     centroids: Float32Array
     """float32[E, K, d], unit rows."""
     table: FloatArray
@@ -61,6 +63,7 @@ class ScorerModel:
         kept = [i for i, name in enumerate(self.columns) if name in names]
         return ScorerModel(
             columns=tuple(self.columns[i] for i in kept),
+            relative_costs=self.relative_costs[kept],
             centroids=self.centroids,
             table=self.table[:, :, kept],
             evidence=self.evidence[:, kept],

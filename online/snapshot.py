@@ -41,7 +41,16 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "threshold": (int, float),
     "effective_labels": (int, float),
 }
-_ARRAYS = ("centroids", "table", "evidence", "descriptors", "calibration", "gap", "comparator")
+_ARRAYS = (
+    "relative_costs",
+    "centroids",
+    "table",
+    "evidence",
+    "descriptors",
+    "calibration",
+    "gap",
+    "comparator",
+)
 
 
 def dump(state: RoutingState) -> bytes:

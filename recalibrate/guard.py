@@ -46,7 +46,7 @@ def recompute(
         certified,
         last_seq=last_seq,
         from_seq=from_seq,
-        minimum_inclusion=policy.label_rate,
+        policy=policy,
     )
     return controller.threshold(window)
 

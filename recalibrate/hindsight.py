@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online.route import MAX_CANDIDATES
+from online.admission import MAX_CANDIDATES
 from recalibrate.realised import Interval, ratio_of_means
 from recalibrate.stream_facts import Graded, ServedRequest, StatusChange, is_worse
 from store.records import SAFE, ExpertId, ExpertStatus, FloatArray, Retrieved

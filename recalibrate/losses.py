@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from online.route import MAX_CANDIDATES
 from recalibrate.controller import Losses
 from store.records import FloatArray
 
@@ -21,11 +20,11 @@ def worst_in_set(scores: FloatArray, acceptable: BoolArray) -> Losses:
     Parameters
     ----------
     scores
-        float64[n, M] out-of-fold scores with jitter; NaN never enters C_λ.
+        float64[n, M] out-of-fold scores with jitter; NaN for what never enters C_λ.
     acceptable
         bool[n, M]; an expert that was not judged counts as unacceptable.
     """
-    considered = _candidates(scores) & ~acceptable
+    considered = np.isfinite(scores) & ~acceptable
     worst = np.where(considered, scores, -np.inf).max(axis=1, initial=-np.inf)
     return Losses(
         points=worst[:, None], drops=np.ones((len(scores), 1)), floor=np.zeros(len(scores))
@@ -51,11 +50,3 @@ def set_fpr(
         floor = np.where(gated, stage_one_loss, 0.0)
     return Losses(points=np.where(wrong, scores, -np.inf), drops=drops, floor=floor)
 
-
-def _candidates(scores: FloatArray) -> BoolArray:
-    """Return the members that C_λ can have: a row's ``MAX_CANDIDATES`` highest scores."""
-    finite = np.where(np.isfinite(scores), scores, -np.inf)
-    if scores.shape[1] <= MAX_CANDIDATES:
-        return np.isfinite(scores)
-    bar = np.sort(finite, axis=1)[:, -MAX_CANDIDATES][:, None]
-    return (finite >= bar) & np.isfinite(scores)

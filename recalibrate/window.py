@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from online.admission import eligible, preference
 from online.learn import JudgedRequest
 from online.route import jittered
 from online.scorer import ScorerModel, excluded_fold, score
 from recalibrate.controller import Window
 from recalibrate.losses import BoolArray, worst_in_set
+from store.policy import PolicySettings
 from store.records import FOLDS, ExpertId, FloatArray
 
 
@@ -21,6 +23,8 @@ class RescoredLabels:
 
     rows: tuple[JudgedRequest, ...]
     columns: tuple[ExpertId, ...]
+    relative_costs: FloatArray
+    """float64[M]"""
     scores: FloatArray
     """float64[n, M], out of fold, with jitter; NaN without evidence."""
     acceptable: BoolArray
@@ -46,6 +50,7 @@ def rescore(rows: Sequence[JudgedRequest], model: ScorerModel) -> RescoredLabels
     return RescoredLabels(
         rows=tuple(rows),
         columns=model.columns,
+        relative_costs=model.relative_costs,
         scores=scores,
         acceptable=outcomes == 1,
         judged=outcomes >= 0,
@@ -58,7 +63,7 @@ def calibration_window(
     *,
     last_seq: int,
     from_seq: int,
-    minimum_inclusion: float,
+    policy: PolicySettings,
 ) -> Window:
     """Return the window for C_λ over these certified experts, with loss ``worst_in_set``.
 
@@ -70,12 +75,21 @@ def calibration_window(
     kept = _complete(labels, columns, from_seq=from_seq)
     seqs = np.array([labels.rows[i].request.seq for i in kept], dtype=np.float64)
     pi = np.array([labels.rows[i].request.inclusion_probability for i in kept])
-    rows = np.asarray(kept, dtype=np.int64)[:, None]
+    scores = labels.scores[np.asarray(kept, dtype=np.int64)]
+    members = eligible(
+        scores,
+        preference(
+            scores, labels.relative_costs, policy=policy.policy, cost_weight=policy.cost_weight
+        ),
+        np.array([name in certified for name in labels.columns]),
+        reference=labels.columns.index(policy.reference),
+    )
+    acceptable = labels.acceptable[np.asarray(kept, dtype=np.int64)]
     return Window(
-        losses=worst_in_set(labels.scores[rows, columns], labels.acceptable[rows, columns]),
+        losses=worst_in_set(np.where(members, scores, np.nan), acceptable),
         inclusion_probability=pi,
         requests_ago=last_seq - seqs,
-        minimum_inclusion=minimum_inclusion or float(pi.min(initial=1.0)),
+        minimum_inclusion=policy.label_rate or float(pi.min(initial=1.0)),
     )
 
 
