@@ -10,6 +10,8 @@ import numpy as np
 from ingest.local import LocalLoop, Served
 from judge.port import Judge
 from online.recorded import RecordedAnswer, RecordedTraffic
+from online.scorer import ScorerModel
+from online.state import RoutingState
 from store.policy import PolicySettings
 from store.records import Alert, Expert, ExpertId, Float32Array, Price, RequestId
 
@@ -24,6 +26,8 @@ QUALITY: Mapping[ExpertId, tuple[float, ...]] = {
     TINY: (0.97, 0.3, 0.2, 0.1),
 }
 """P(good answer) of each expert by cluster of prompts."""
+TRAINED = 224
+"""Requests after which a loop whose requests are all judged has certified its experts."""
 PRICES = {STRONG: 1.0, SMALL: 0.2, TINY: 0.05}
 
 
@@ -83,7 +87,7 @@ def policy(**changes: Any) -> PolicySettings:
     values: dict[str, Any] = {
         "reference": STRONG,
         "alpha": 0.2,
-        "label_rate": 0.5,
+        "label_rate": 1.0,
         "cluster_prompts": 50,
     } | changes
     return PolicySettings(**values)
@@ -127,3 +131,23 @@ def expert_of(made: LocalLoop, name: ExpertId) -> Expert:
 def alerts_of(made: LocalLoop) -> list[Alert]:
     with made.ledger.begin() as tx:
         return tx.operations.alerts(limit=100)
+
+
+def trained(count: int = TRAINED, *, more: int = 0, **changes: Any) -> LocalLoop:
+    """A loop that has served ``count`` requests, all judged, and knows ``more`` of them."""
+    made = loop(traffic(count + more), **changes)
+    run(made, last=count)
+    return made
+
+
+def state_of(made: LocalLoop) -> RoutingState:
+    """Return the state in force."""
+    found = made.live.current()
+    assert found is not None
+    return found
+
+
+def scorer_of(made: LocalLoop) -> ScorerModel:
+    found = state_of(made).model
+    assert found is not None
+    return found

@@ -1,0 +1,223 @@
+"""The recalibration cycle over the memory ledger: what goes live, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ingest.announce import announce_alert
+from ingest.local import LocalLoop
+from judge.recorded import PositionBiasedJudge
+from online.snapshot import dump
+from recalibrate import inputs
+from recalibrate.cycle import Recalibrator
+from recalibrate.guard import approved
+from store.errors import StateRefused
+from store.records import (
+    SAFE,
+    AlertKind,
+    Calibration,
+    ExpertId,
+    ExpertStatus,
+    Reason,
+    RoutingStateRecord,
+)
+from tests.unit.loop_fakes import (
+    SMALL,
+    STRONG,
+    TINY,
+    TRAINED,
+    alerts_of,
+    cheap_share,
+    expert_of,
+    policy,
+    regret,
+    run,
+    scorer_of,
+    state_of,
+    trained,
+)
+
+pytestmark = pytest.mark.usefixtures("few_cycles")
+
+
+def history(made: LocalLoop) -> list[RoutingStateRecord]:
+    with made.ledger.begin() as tx:
+        return tx.states.history(limit=100)
+
+
+def calibrations(made: LocalLoop) -> list[Calibration]:
+    with made.ledger.begin() as tx:
+        return tx.states.calibrations(limit=100)
+
+
+def set_status(made: LocalLoop, name: ExpertId, before: ExpertStatus, after: ExpertStatus) -> None:
+    with made.ledger.begin() as tx:
+        assert tx.experts.set_status(name, before=before, after=after, now=made.clock.now())
+
+
+def test_the_loop_saves_cost_and_stays_within_its_target() -> None:
+    made = trained(more=400)
+    served = run(made, first=TRAINED)
+    assert cheap_share(served) > 0.4
+    assert regret(served) <= 0.2
+    assert state_of(made).safe_reason is None
+
+
+def test_before_anything_is_learnt_the_reference_serves() -> None:
+    made = trained(90)
+    assert state_of(made).safe_reason is Reason.SAFE_COLD
+    assert cheap_share(run(trained(0, more=90))) == 0.0
+
+
+def test_every_state_has_its_calibration_and_was_published_over_its_parent() -> None:
+    made = trained()
+    states = history(made)
+    assert [s.version for s in states] == list(range(len(states), 0, -1))
+    assert all(s.parent == s.version - 1 for s in states)
+    assert [c.state_version for c in calibrations(made)] == [s.version for s in states]
+
+
+def restarted(made: LocalLoop) -> Recalibrator:
+    return Recalibrator(
+        made.ledger,
+        made.clock,
+        encoder=state_of(made).encoder,
+        announce=announce_alert,
+        send=lambda messages: None,
+    )
+
+
+def test_two_learners_from_one_ledger_compute_the_same_bytes() -> None:
+    made = trained()
+    one, other = restarted(made), restarted(made)
+    assert one.step() is not None
+    made.settle(judge=False)
+    first = state_of(made)
+    assert other.step() is not None
+    made.settle(judge=False)
+    second = state_of(made)
+    assert dump(replace(second, version=first.version, parent=first.parent)) == dump(first)
+
+
+@pytest.mark.parametrize(
+    "change", [{"alpha": 0.05}, {"label_rate": 0.25}, {"cost_weight": 0.1}, {"epsilon": 0.0}]
+)
+def test_a_policy_change_is_a_new_state(change: dict[str, float]) -> None:
+    made = trained()
+    before = state_of(made)
+    made.set_policy(policy(**change))
+    made.settle()
+    after = state_of(made)
+    assert after.version == before.version + 1
+    assert after.policy == policy(**change)
+    assert history(made)[0].cause == "policy"
+    if "alpha" in change:
+        assert after.threshold > before.threshold
+
+
+def test_labels_against_an_old_reference_do_not_calibrate_the_new_one() -> None:
+    """Everybody is acceptable against the weakest; that says nothing about the strongest."""
+    made = trained(more=320, reference=TINY)
+    assert state_of(made).threshold < SAFE
+    made.set_policy(policy(reference=STRONG))
+    made.settle()
+    assert state_of(made).safe_reason in {Reason.SAFE_COLD, Reason.SAFE_STARVED}
+    assert state_of(made).effective_labels == 0.0
+    served = run(made, first=TRAINED)
+    assert regret(served) <= 0.2
+    assert state_of(made).safe_reason is None
+    assert state_of(made).effective_labels <= 320
+
+
+def test_a_paused_expert_leaves_the_pool_at_once() -> None:
+    made = trained(more=64)
+    set_status(made, SMALL, ExpertStatus.CERTIFIED, ExpertStatus.PAUSED)
+    made.settle()
+    assert SMALL not in state_of(made).members
+    assert SMALL not in scorer_of(made).columns
+    assert all(s.decision.expert != SMALL for s in run(made, first=TRAINED))
+
+
+def test_a_paused_reference_is_refused_and_the_last_good_state_stays() -> None:
+    made = trained()
+    kept = state_of(made).version
+    set_status(made, STRONG, ExpertStatus.CERTIFIED, ExpertStatus.PAUSED)
+    for _ in range(3):
+        made.settle()
+    assert state_of(made).version == kept
+    assert [a.kind for a in alerts_of(made)] == [AlertKind.STATE_REFUSED]
+    assert "paused" in alerts_of(made)[0].message
+
+
+def test_a_refused_state_keeps_the_old_one_and_alerts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = trained(more=320)
+    kept, written = state_of(made).version, len(calibrations(made))
+
+    def refuse(*_: object) -> None:
+        raise StateRefused("implausible")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("recalibrate.cycle.approved", refuse)
+        served = run(made, first=TRAINED, last=TRAINED + 240)
+    assert {s.decision.state_version for s in served} == {kept}
+    assert len(calibrations(made)) == written
+    (alert,) = alerts_of(made)
+    assert (alert.kind, alert.evidence) == (AlertKind.STATE_REFUSED, {"kept_version": float(kept)})
+    run(made, first=TRAINED + 240)
+    made.set_policy(policy(alpha=0.19))
+    made.settle()
+    assert state_of(made).version > kept
+
+
+def superseding(made: LocalLoop, real: Callable[..., Any]) -> Callable[..., Any]:
+    def slower(*given: Any) -> Any:
+        with made.ledger.begin() as tx:
+            active = tx.states.active()
+            assert active is not None
+            tx.states.publish(replace(active, version=active.version + 1, parent=active.version))
+        return real(*given)
+
+    return slower
+
+
+def test_a_superseded_state_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trained(110)
+    before = state_of(made).version
+    statuses = [expert_of(made, name).status for name in (SMALL, TINY)]
+    written = len(calibrations(made))
+    made.set_policy(policy(alpha=0.19))
+    with monkeypatch.context() as raced:
+        raced.setattr("recalibrate.cycle.approved", superseding(made, approved))
+        assert made.recalibrator.step() is None
+    assert len(calibrations(made)) == written
+    assert [expert_of(made, name).status for name in (SMALL, TINY)] == statuses
+    assert alerts_of(made) == []
+    assert history(made)[0].version == before + 1
+    assert made.recalibrator.step() == before + 2
+
+
+def test_a_stopped_judge_lets_lambda_age_into_safe_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inputs, "AGE_EVERY_REQUESTS", 100)
+    made = trained(more=1_000, label_discount=1.0, age_half_life_requests=300)
+    assert state_of(made).safe_reason is None
+    ids = list(made.traffic.prompts)
+    list(made.serve(ids[TRAINED:1_000], judge=lambda: False))
+    assert state_of(made).safe_reason is Reason.SAFE_STARVED
+    assert cheap_share(list(made.serve(ids[1_000:1_100], judge=lambda: False))) == 0.0
+    assert [a.kind for a in alerts_of(made)] == [AlertKind.LABEL_STARVATION]
+    run(made, first=1_100)
+    assert state_of(made).safe_reason is None
+
+
+def test_a_position_biased_judge_leaves_no_more_than_the_target_to_others() -> None:
+    made = trained(more=300, judge=PositionBiasedJudge(), alpha=0.1)
+    served = run(made, first=TRAINED)
+    assert cheap_share(served) <= 0.1 + 3.0 * (0.1 * 0.9 / 300) ** 0.5

@@ -1,0 +1,178 @@
+"""An expert earns its place: nobody is served on trust, and probes alone certify nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingest.local import LocalLoop
+from recalibrate.lifecycle import ORDER, PROBES, Progress, next_status
+from store.memory_tables import Tables
+from store.records import PROBE, TRAFFIC, ExpertId, ExpertStatus, Price, Reason
+from tests.factories import expert
+from tests.unit.loop_fakes import (
+    QUALITY,
+    SMALL,
+    STRONG,
+    TINY,
+    TRAINED,
+    cheap_share,
+    expert_of,
+    joined,
+    loop,
+    policy,
+    run,
+    scorer_of,
+    state_of,
+    traffic,
+)
+
+NEW = ExpertId("new")
+S = ExpertStatus
+
+
+pytestmark = pytest.mark.usefixtures("few_cycles")
+
+
+def progress(**changes: Any) -> Progress:
+    values: dict[str, Any] = {"probes": 0, "traffic": 0, "has_evidence": False} | changes
+    return Progress(**values)
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "asked", "expected"),
+    [
+        (S.REGISTERED, progress(), 0, S.DESCRIBED),
+        (S.REGISTERED, progress(probes=172), 192, S.REGISTERED),
+        (S.REGISTERED, progress(probes=173), 192, S.DESCRIBED),
+        (S.DESCRIBED, progress(), 0, S.SHADOW),
+        (S.DESCRIBED, progress(probes=192), 192, S.DESCRIBED),
+        (S.DESCRIBED, progress(has_evidence=True), 192, S.SHADOW),
+        (S.SHADOW, progress(traffic=29, has_evidence=True), 0, S.SHADOW),
+        (S.SHADOW, progress(traffic=30), 0, S.SHADOW),
+        (S.SHADOW, progress(traffic=30, has_evidence=True), 0, S.RAMPING),
+        (S.RAMPING, progress(probes=999, traffic=999, has_evidence=True), 0, S.RAMPING),
+        (S.CERTIFIED, progress(), 0, S.CERTIFIED),
+        (S.PAUSED, progress(traffic=999, has_evidence=True), 0, S.PAUSED),
+        (S.RETIRED, progress(traffic=999, has_evidence=True), 0, S.RETIRED),
+    ],
+)
+def test_each_step_is_earned(
+    status: ExpertStatus, seen: Progress, asked: int, expected: ExpertStatus
+) -> None:
+    assert next_status(expert(status=status), seen, probes_asked=asked) is expected
+
+
+def traffic_labels(made: LocalLoop, name: ExpertId) -> int:
+    with made.ledger.begin() as tx:
+        labels = tx.labels.settled_since(0).labels
+    return sum(x.expert == name and x.purpose == TRAFFIC for x in labels)
+
+
+def tables(made: LocalLoop) -> Tables:
+    return made.ledger._tables
+
+
+def with_newcomer(chances: tuple[float, ...] = QUALITY[SMALL], more: int = 224) -> LocalLoop:
+    """A trained loop; the newcomer's answers are recorded for all of its traffic."""
+    made = loop(
+        traffic(TRAINED + more, quality={**QUALITY, NEW: chances}), experts=[STRONG, SMALL, TINY]
+    )
+    run(made, last=TRAINED)
+    return made
+
+
+def test_an_expert_goes_from_registered_to_certified_in_order_and_on_its_labels() -> None:
+    made = with_newcomer()
+    seen = [S.REGISTERED]
+    made.add_expert(NEW, Price(request_usd=0.1))
+    for start in range(TRAINED, TRAINED + 224, 32):
+        status = expert_of(made, NEW).status
+        if status is not seen[-1]:
+            seen.append(status)
+        served = run(made, first=start, last=start + 32)
+        if expert_of(made, NEW).status is not S.CERTIFIED:
+            assert {s.decision.reason for s in served if s.decision.expert == NEW} <= {Reason.RAMP}
+        if expert_of(made, NEW).status is S.CERTIFIED:
+            break
+    assert expert_of(made, NEW).status is S.CERTIFIED
+    assert [ORDER.index(s) for s in seen] == sorted(ORDER.index(s) for s in seen)
+    assert traffic_labels(made, NEW) >= 100
+    assert state_of(made).safe_reason is None
+    found = expert_of(made, NEW)
+    assert found.baseline_mean is not None
+    assert 0.0 < found.baseline_mean < 1.0
+    assert found.baseline_seq > TRAINED
+
+
+def test_an_expert_too_bad_for_the_target_costs_nobody_theirs() -> None:
+    """It may be certified (λ keeps it out of C_λ), but it is not served beyond the target."""
+    made = with_newcomer(chances=(0.02, 0.02, 0.02, 0.02))
+    made.add_expert(NEW, Price(request_usd=0.001))
+    served = run(made, first=TRAINED)
+    assert sum(s.decision.expert == NEW for s in served[112:]) <= 0.1 * len(served[112:])
+    assert state_of(made).safe_reason is None
+
+
+def test_probes_leave_fold_zero_out_and_are_judged_requests() -> None:
+    made = with_newcomer()
+    made.add_expert(NEW, Price(request_usd=0.1))
+    made.settle()
+    held = tables(made)
+    probes = [t.task for t in held.tasks.values() if t.task.purpose == PROBE]
+    assert 0 < len(probes) <= PROBES
+    assert all(held.decisions[t.request_id].fold != 0 for t in probes)
+    assert all(t.experts == (NEW,) for t in probes)
+    assert len({t.request_id for t in probes}) == len(probes)
+
+
+def test_probes_alone_certify_nobody() -> None:
+    made = with_newcomer()
+    made.set_policy(policy(label_rate=0.0))
+    made.add_expert(NEW, Price(request_usd=0.1))
+    run(made, first=TRAINED)
+    assert expert_of(made, NEW).status is S.SHADOW
+    assert traffic_labels(made, NEW) == 0
+    column = scorer_of(made).columns.index(NEW)
+    assert scorer_of(made).evidence[0, column] >= 8.0
+
+
+def test_probes_do_not_enter_fold_zero_s_calibration_of_a_newcomer() -> None:
+    made = with_newcomer()
+    made.add_expert(NEW, Price(request_usd=0.1))
+    made.settle()
+    rows = made.recalibrator._window.rows()
+    assert not any(NEW in row.probed for row in rows if row.request.fold == 0)
+
+
+def test_an_expert_that_never_answers_goes_nowhere_and_stops_nobody() -> None:
+    silent = traffic(TRAINED + 96, quality=QUALITY)
+    made = loop(silent, experts=[STRONG, SMALL, TINY])
+    run(made, last=TRAINED)
+    made.add_expert(NEW, Price(request_usd=0.1))
+    for _ in range(8):
+        made.clock.advance(60.0)
+        made.settle()
+    served = run(made, first=TRAINED)
+    assert expert_of(made, NEW).status in {S.REGISTERED, S.DESCRIBED}
+    assert cheap_share(served) > 0.3
+    assert all(s.decision.expert != NEW for s in served)
+
+
+def test_a_paused_expert_comes_back_as_a_shadow_and_is_not_served_on_trust() -> None:
+    made = with_newcomer(more=32)
+    with made.ledger.begin() as tx:
+        now = made.clock.now()
+        tx.experts.set_status(SMALL, before=S.CERTIFIED, after=S.PAUSED, now=now)
+    made.settle()
+    with made.ledger.begin() as tx:
+        tx.experts.set_status(SMALL, before=S.PAUSED, after=S.SHADOW, now=now)
+    served = run(made, first=TRAINED, last=TRAINED + 16)
+    assert all(s.decision.expert != SMALL for s in served)
+
+
+def test_the_first_experts_start_without_probes() -> None:
+    made = loop(joined(traffic(16)))
+    assert expert_of(made, SMALL).status is S.SHADOW
+    assert expert_of(made, STRONG).status is S.CERTIFIED
