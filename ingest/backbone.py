@@ -79,8 +79,10 @@ def announced(backbone: Backbone, *, http_url: str) -> Iterator[None]:
         "bootstrap_servers": backbone.settings.kafka.bootstrap_servers,
         "http_url": http_url,
     }
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(content))
+    unfinished = path.with_suffix(".tmp")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(path)  # whoever waits for the file sees all of it
     try:
         yield
     finally:

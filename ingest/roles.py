@@ -26,7 +26,7 @@ from ingest.live import Live, StateWatcher
 from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher, Sweeper
 from ingest.parking import Parking
-from ingest.stream import StreamWorker
+from ingest.stream import BATCH, StreamWorker
 from ingest.topics import FEEDBACK, PROMPTS, RESPONSES, full_name
 from judge.worker import JudgeWorker
 from online.encode import CachedEncoder, Encoder, SentenceEncoder
@@ -37,6 +37,9 @@ from recalibrate.schedule import run_every
 from store.errors import StoreUnavailable
 
 LEARN_EVERY_S = 0.25
+PROMPTS_AT_ONCE = 32
+"""One encoder call's worth: a larger batch makes its first prompt wait for its last, and serves
+them all by one routing state."""
 PARTITIONS_EVERY = timedelta(hours=1)
 LEADER_RETRY_S = 2.0
 
@@ -209,6 +212,7 @@ class Roles:
             counters=self._station.metrics,
             topic_prefix=prefix,
             max_prompt_bytes=self._settings.http.max_prompt_bytes,
+            batch=PROMPTS_AT_ONCE if PROMPTS in topics else BATCH,
         )
         self._crew.add(f"{role}-stream", worker.run)
         if RESPONSES in topics:

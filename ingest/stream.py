@@ -70,6 +70,7 @@ class StreamWorker:
         counters: Counters | None = None,
         topic_prefix: str = DEFAULT_PREFIX,
         max_prompt_bytes: int = wire.PROMPT_BYTES,
+        batch: int = BATCH,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -80,6 +81,7 @@ class StreamWorker:
         self._patience = Patience(clock, rng, self._counters)
         self._prefix = topic_prefix
         self._max_prompt_bytes = max_prompt_bytes
+        self._batch = batch
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; what is then unfinished comes again after a restart."""
@@ -106,7 +108,7 @@ class StreamWorker:
         return len(events)
 
     def _poll(self) -> list[Event]:
-        return self._source.poll(timeout_s=POLL_S, limit=BATCH)
+        return self._source.poll(timeout_s=POLL_S, limit=self._batch)
 
     def _store(self, events: Sequence[Event]) -> list[Fate]:
         """Hand a batch over, prompts first: a response of the same batch finds its decision."""

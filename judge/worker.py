@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from judge.aggregate import is_settled, labels_of
+from judge.answers import Answers, Gathered
 from judge.port import Judge, Question, Reply
 from online.chance import draw
-from online.clients import Answer, ClientFactory
+from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable, JudgeUnavailable, LeaseLost, VerdictUnreadable
 from store.ledger import Ledger, Notifications
@@ -20,7 +21,6 @@ from store.records import (
     Label,
     OutboxMessage,
     RequestId,
-    ResponseReceived,
     Verdict,
 )
 
@@ -62,7 +62,7 @@ class JudgeWorker:
     ) -> None:
         self._ledger = ledger
         self._judge = judge
-        self._clients = clients
+        self._answers = Answers(ledger, clients, clock)
         self._clock = clock
         self._name = name
         self._announce = announce
@@ -102,35 +102,19 @@ class JudgeWorker:
                 self._give_back(task, str(silent), counts=True)
 
     def _judge_task(self, task: JudgeTask) -> None:
-        with self._ledger.begin() as tx:
-            decision = tx.decisions.find(task.request_id)
-            prompt = tx.decisions.prompt_text(task.request_id)
-        if decision is None or prompt is None:
+        gathered = self._answers.gather(task)
+        if gathered is None:
             self._bury(task, "the prompt is unknown or was erased")
             return
-        answers = {
-            expert: self._answer(task.request_id, expert, prompt)
-            for expert in (*task.experts, decision.reference)
-        }
-        verdicts: list[Verdict] = []
-        by_expert: dict[ExpertId, list[Verdict] | None] = {}
-        for expert in task.experts:
-            by_expert[expert] = self._compare(
-                task.request_id, prompt, expert, decision.reference, answers
-            )
-            verdicts += by_expert[expert] or []
-        self._record(task, verdicts, by_expert, reference=decision.reference)
+        by_expert = {e: self._compare(task.request_id, e, gathered) for e in task.experts}
+        verdicts = [v for found in by_expert.values() if found is not None for v in found]
+        self._record(task, verdicts, by_expert, reference=gathered.reference)
 
     def _compare(
-        self,
-        request_id: RequestId,
-        prompt: str,
-        expert: ExpertId,
-        reference: ExpertId,
-        answers: dict[ExpertId, Answer],
+        self, request_id: RequestId, expert: ExpertId, gathered: Gathered
     ) -> list[Verdict] | None:
         """Return the calls on one pair, None if one stayed unreadable."""
-        orders = [(expert, reference), (reference, expert)]
+        orders = [(expert, gathered.reference), (gathered.reference, expert)]
         verdicts: list[Verdict] = []
         for call in range(3):
             if call == 2 and is_settled(verdicts, expert):
@@ -139,11 +123,11 @@ class JudgeWorker:
             a, b = orders[pick]
             question = Question(
                 request_id=request_id,
-                prompt=prompt,
+                prompt=gathered.prompt,
                 expert_a=a,
-                answer_a=answers[a],
+                answer_a=gathered.answers[a],
                 expert_b=b,
-                answer_b=answers[b],
+                answer_b=gathered.answers[b],
             )
             reply = self._ask(question)
             if reply is None:
@@ -175,36 +159,6 @@ class JudgeWorker:
             judged_at=self._clock.now(),
             cost_usd=reply.cost_usd,
         )
-
-    def _answer(self, request_id: RequestId, expert: ExpertId, prompt: str) -> Answer:
-        """Return the served or a shadow answer, asking the expert only if there is none yet."""
-        with self._ledger.begin() as tx:
-            served = tx.responses.find(request_id)
-            known = (
-                served
-                if served is not None and served.expert == expert
-                else tx.responses.find_shadow(request_id, expert)
-            )
-            member = tx.experts.find(expert)
-        if known is not None:
-            return Answer(text=known.text, cost_usd=known.cost_usd or 0.0)
-        if member is None:
-            raise ExpertUnavailable(f"no expert is called {expert!r}")
-        answer = self._clients(member).ask(request_id, prompt)
-        with self._ledger.begin() as tx:
-            tx.responses.record_shadow(
-                ResponseReceived(
-                    request_id=request_id,
-                    expert=expert,
-                    received_at=self._clock.now(),
-                    text=answer.text,
-                    cost_usd=answer.cost_usd,
-                    input_tokens=answer.input_tokens,
-                    output_tokens=answer.output_tokens,
-                    latency_ms=answer.latency_ms,
-                )
-            )
-        return answer
 
     def _record(
         self,

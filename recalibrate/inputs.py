@@ -17,7 +17,9 @@ from store.records import Expert, ExpertId, ExpertStatus, RoutingStateRecord
 
 log = logging.getLogger(__name__)
 
-MIN_NEW_LABELS = 20
+MIN_NEW_LABELS = 50
+"""Labels that make a new state worth its cost; ``JOINING_LABELS`` while an expert is described."""
+JOINING_LABELS = 20
 AGE_EVERY_REQUESTS = 500
 """λ is recomputed after this many requests even without labels, so that it can age."""
 LABEL_TIMEOUT_S = 600.0
@@ -80,7 +82,7 @@ def is_due(inputs: Inputs, published: Published, *, labels: int) -> bool:
     fresh = labels - published.labels
     joining = any(e.status is ExpertStatus.REGISTERED for e in inputs.experts)
     aged = inputs.last_seq - published.seq >= AGE_EVERY_REQUESTS
-    return fresh >= MIN_NEW_LABELS or (joining and fresh > 0) or aged
+    return fresh >= MIN_NEW_LABELS or (joining and fresh >= JOINING_LABELS) or aged
 
 
 def cause_of(inputs: Inputs, experts: Sequence[Expert]) -> str:

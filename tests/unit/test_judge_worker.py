@@ -219,7 +219,7 @@ def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(attempts: int) -> 
             raise ExpertUnavailable("too late")
 
     slow = bench.worker(ScriptedJudge(), "w1")
-    slow._clients = lambda member: Slow(member.name, [], set())
+    slow._answers._clients = lambda member: Slow(member.name, [], set())
     assert slow.step() == 1
     assert bench.counts() == {"done": 1}
     assert outcomes(bench.labels())[MID] == (1, 0.5)
