@@ -6,8 +6,11 @@ is uniform: π does not depend on the prompt, so alarms and λ need no assumptio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from online.admission import eligible, preference
 from online.chance import draw
 from online.state import RoutingState
 from store.policy import PolicySettings
@@ -33,16 +36,37 @@ def due_experts(
 ) -> tuple[ExpertId, ...]:
     """Return the experts to judge against the reference if the request is sampled.
 
-    Small pools: all. Larger ones: the four certified experts of highest score (all of C_λ at
-    λ = 0), those still on their way to certification, and one drawn uniformly from the rest.
+    Small pools: all. Larger ones: all of C_λ at λ = 0, filled up to four with the certified experts
+    of highest score, those still on their way to certification, and one drawn uniformly from the
+    rest.
     """
     judged = [m for m in state.pool if m.status in JUDGED and m.name != state.policy.reference]
     if len(judged) <= JUDGE_ALL_UP_TO:
         return tuple(m.name for m in judged)
     scores = {r.expert: r.score for r in retrieved if r.score is not None}
     certified = [m.name for m in judged if m.status is ExpertStatus.CERTIFIED]
-    best = sorted(certified, key=lambda name: -scores.get(name, -1.0))[:JUDGE_ALL_UP_TO]
+    members = _members(state, scores)
+    certified.sort(key=lambda name: (name not in members, -scores.get(name, -1.0)))
+    best = certified[:JUDGE_ALL_UP_TO]
     joining = [m.name for m in judged if m.status is not ExpertStatus.CERTIFIED]
     rest = [m.name for m in judged if m.name not in {*best, *joining}]
     drawn = [rest[int(draw("judge-off-path", request_id) * len(rest))]] if rest else []
     return (*best, *joining, *drawn)
+
+
+def _members(state: RoutingState, scores: Mapping[ExpertId, float]) -> set[ExpertId]:
+    """Return C_λ at λ = 0: at most four, and not always the four of highest score."""
+    model = state.model
+    if model is None:
+        return set()
+    row = np.array([[scores.get(name, np.nan) for name in model.columns]])
+    preferred = preference(
+        row,
+        model.relative_costs,
+        policy=state.policy.policy,
+        cost_weight=state.policy.cost_weight,
+    )
+    certified = np.array([state.members[n].status is ExpertStatus.CERTIFIED for n in model.columns])
+    reference = model.columns.index(state.policy.reference)
+    found = eligible(row, preferred, certified, reference=reference)[0]
+    return {name for name, inside in zip(model.columns, found, strict=True) if inside}

@@ -135,6 +135,15 @@ def _check_model(model: ScorerModel, pool: Sequence[ExpertId], reference: Expert
         raise StateRefused("the scorer names an expert twice")
     if missing := set(model.columns) - set(pool):
         raise StateRefused(f"the scorer knows experts that the pool lacks: {sorted(missing)}")
+    costs = model.relative_costs
+    if costs.shape != (len(model.columns),) or costs.dtype != np.float64:
+        raise StateRefused(f"relative_costs has shape {costs.shape} and type {costs.dtype}")
+    if not np.all(np.isfinite(costs) & (costs > 0.0)):
+        raise StateRefused("every expert needs one positive, finite relative cost")
+    _check_arrays(model)
+
+
+def _check_arrays(model: ScorerModel) -> None:
     if model.centroids.ndim != 3:
         raise StateRefused(f"centroids have {model.centroids.ndim} axes, not 3")
     _, k, d = model.centroids.shape

@@ -19,6 +19,7 @@ from online.scorer import ScorerModel, excluded_fold, score
 from recalibrate.crc import Feasible, crc_threshold
 from recalibrate.losses import worst_in_set
 from recalibrate.window import calibration_window, rescore
+from store.policy import PolicySettings
 from store.records import FOLDS, SAFE, ExpertId, Float32Array, FloatArray, RequestId, SampledRequest
 from tests.factories import NOON
 
@@ -153,7 +154,11 @@ def test_the_shipped_loop_of_learning_and_rescoring_holds_the_promise() -> None:
     for run in range(40):
         model, rows = shipped(rng, run)
         window = calibration_window(
-            rescore(rows, model), {CHEAP}, last_seq=LABELS, from_seq=0, minimum_inclusion=0.05
+            rescore(rows, model),
+            {CHEAP},
+            last_seq=LABELS,
+            from_seq=0,
+            policy=PolicySettings(reference=REFERENCE),
         )
         found = crc_threshold(window.losses, np.ones(len(window)), test_weight=1.0, alpha=ALPHA)
         at = found.threshold if isinstance(found, Feasible) else SAFE

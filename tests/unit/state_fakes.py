@@ -25,6 +25,7 @@ def scorer(names: Sequence[ExpertId] = NAMES, *, k: int = 4, seed: int = 0) -> S
     centroids = unit_rows(rng.normal(size=(FOLDS, k, DIMENSION)))
     return ScorerModel(
         columns=tuple(names),
+        relative_costs=1.0 / np.arange(1.0, m + 1.0),
         centroids=centroids.astype(np.float32),
         table=rng.random((FOLDS, k, m)),
         evidence=np.full((FOLDS, m), 50.0),

@@ -176,13 +176,15 @@ def test_a_gated_row_keeps_its_stage_one_loss_at_every_threshold() -> None:
     assert losses.at(2.0).tolist() == [1.0, 0.0]
 
 
-def test_worst_in_set_looks_at_the_four_highest_only() -> None:
-    scores = np.array([[0.9, 0.8, 0.7, 0.6, 0.5, np.nan]])
-    only_fifth_wrong = np.array([[True, True, True, True, False, False]])
-    fourth_wrong = np.array([[True, True, True, False, True, True]])
-    assert worst_in_set(scores, only_fifth_wrong).at(0.0).tolist() == [0.0]
-    assert worst_in_set(scores, fourth_wrong).at(0.55).tolist() == [1.0]
-    assert worst_in_set(scores, fourth_wrong).at(0.6).tolist() == [0.0]
+def test_worst_in_set_falls_where_the_best_scored_wrong_expert_leaves() -> None:
+    scores = np.array([[0.9, 0.8, np.nan, 0.6]])
+    losses = worst_in_set(scores, np.array([[True, False, False, False]]))
+    assert [float(losses.at(x)[0]) for x in (0.0, 0.6, 0.79, 0.8, 0.9)] == [1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_an_expert_that_never_enters_the_set_costs_nothing() -> None:
+    losses = worst_in_set(np.array([[np.nan, 0.5]]), np.array([[False, True]]))
+    assert losses.at(0.0).tolist() == [0.0]
 
 
 @given(problems())

@@ -179,6 +179,17 @@ def test_a_payload_without_our_header_is_refused() -> None:
         reopened(save(load(PAYLOAD)))
 
 
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_a_free_expert_is_refused(bad: float) -> None:
+    with pytest.raises(StateRefused, match="cost"):
+        reopened(with_array("relative_costs", lambda a: np.where(a == a[2], bad, a)))
+
+
+def test_relative_costs_of_another_pool_are_refused() -> None:
+    with pytest.raises(StateRefused):
+        reopened(with_array("relative_costs", lambda a: a[:-1]))
+
+
 ARRAYS = ("centroids", "table", "evidence", "descriptors", "calibration", "gap", "comparator")
 
 
