@@ -6,6 +6,7 @@ The home of torch and sentence-transformers, which are imported only when the en
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from store.records import Float32Array
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger(__name__)
 
 MAX_TOKENS = 256
 BUNDLED = "bundled"
@@ -92,7 +95,8 @@ class CachedEncoder:
     """An encoder with an append-only file of vectors, keyed by text and encoder hash.
 
     A record is 16 bytes of key and d float32; a torn last record is cut off at opening. The text
-    itself is never stored. A file that cannot be written costs speed, not correctness.
+    itself is never stored. A record counts only if its key is still where it was written, for other
+    processes append to the file and cut it; a file that cannot be used costs speed, never a vector.
     """
 
     MAX_RECORDS = 500_000
@@ -101,7 +105,7 @@ class CachedEncoder:
         self._inner = inner
         self._record = 16 + 4 * inner.dimension
         directory.mkdir(parents=True, exist_ok=True)
-        self._file = (directory / f"{inner.identity[:16]}.vectors").open("a+b")
+        self._file = (directory / f"{inner.identity[:16]}.vectors").open("a+b", buffering=0)
         self._lock = threading.Lock()
         self._rows: dict[bytes, int] = {}
         self.hits = 0
@@ -116,6 +120,8 @@ class CachedEncoder:
         return self._inner.dimension
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
+        if not texts:
+            return np.empty((0, self.dimension), dtype=np.float32)
         keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
         found = self._read(keys)
         if missing := {k: t for k, t in zip(keys, texts, strict=True) if k not in found}:
@@ -123,6 +129,10 @@ class CachedEncoder:
             found |= dict(zip(missing, fresh, strict=True))
             self._append(list(missing), fresh)
         return np.stack([found[key] for key in keys])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _load(self) -> None:
         self._file.seek(0)
@@ -140,9 +150,10 @@ class CachedEncoder:
             for key in keys:
                 if key in found or (row := self._rows.get(key)) is None:
                     continue
-                body = os.pread(self._file.fileno(), self._record - 16, row * self._record + 16)
-                found[key] = np.frombuffer(body, dtype=np.float32)
-                self.hits += 1
+                record = os.pread(self._file.fileno(), self._record, row * self._record)
+                if len(record) == self._record and record[:16] == key:
+                    found[key] = np.frombuffer(record, dtype=np.float32, offset=16)
+                    self.hits += 1
         return found
 
     def _append(self, keys: Sequence[bytes], vectors: Float32Array) -> None:
@@ -151,9 +162,12 @@ class CachedEncoder:
                 return
             # Another process may have appended: positions come from the file, not from a count.
             body = b"".join(k + v.tobytes() for k, v in zip(keys, vectors, strict=True))
-            self._file.write(body)
-            self._file.flush()
-            first = self._file.tell() // self._record - len(keys)
+            try:
+                self._file.write(body)
+            except OSError as problem:
+                log.warning("encode.cache_full", extra={"problem": str(problem)})
+                return
+            first = os.lseek(self._file.fileno(), 0, os.SEEK_CUR) // self._record - len(keys)
             self._rows.update({key: first + i for i, key in enumerate(keys)})
 
 
