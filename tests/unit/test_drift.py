@@ -1,0 +1,103 @@
+"""The betting test on one expert: it stays quiet under the null and hears a drop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recalibrate import drift
+from recalibrate.drift import THRESHOLD, TOLERANCE, evidence_of_regression, has_regressed
+
+
+def test_the_process_by_hand() -> None:
+    """Baseline .55, so ε = .5: bets b = share / .5; two losses, then an acceptable answer."""
+    bets = np.array([0.1, 0.2, 0.35, 0.5, 0.7]) / 0.5
+    first = (1.0 + bets * 0.5) * 1.0
+    second = (1.0 + bets * 0.5) * (first + 1.0)
+    third = (1.0 - bets * 0.5) * (second + 1.0)
+    assert evidence_of_regression([0], baseline_mean=0.55) == pytest.approx(first.mean())
+    assert evidence_of_regression([0, 0], baseline_mean=0.55) == pytest.approx(second.mean())
+    assert third.mean() < second.mean()
+    assert evidence_of_regression([0, 0, 1], baseline_mean=0.55) == pytest.approx(second.mean())
+
+
+def test_without_outcomes_there_is_no_evidence() -> None:
+    assert evidence_of_regression([], baseline_mean=0.5) == 0.0
+
+
+@given(st.lists(st.integers(0, 1), max_size=60), st.floats(0.0, 1.0))
+def test_a_failure_instead_of_a_success_never_weakens_the_evidence(
+    outcomes: list[int], baseline: float
+) -> None:
+    worse = [0] * len(outcomes)
+    assert evidence_of_regression(worse, baseline_mean=baseline) >= evidence_of_regression(
+        outcomes, baseline_mean=baseline
+    )
+
+
+@given(st.floats(0.0, 1.0))
+def test_every_bet_pays_at_most_its_stake_on_average_under_the_null(baseline: float) -> None:
+    """E[E_t] ≤ 1 when P(unacceptable) = ε exactly: the e-detector's one condition."""
+    tolerated = min(1.0 - baseline + TOLERANCE, 1.0)
+    for share in drift._BETS:
+        bet = share / tolerated
+        assert 1.0 - bet * tolerated >= 0.0
+        mean = tolerated * (1.0 + bet * (1.0 - tolerated)) + (1.0 - tolerated) * (
+            1.0 - bet * tolerated
+        )
+        assert mean == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 1.0])
+def test_extreme_baselines_are_finite(baseline: float) -> None:
+    assert np.isfinite(evidence_of_regression([0, 1] * 3_000, baseline_mean=baseline))
+    assert np.isfinite(evidence_of_regression([0] * 5_000, baseline_mean=baseline))
+
+
+def run_length(rng: np.random.Generator, *, mean: float, baseline: float, most: int) -> int:
+    """Return how many labels it took to alarm, at most ``most``."""
+    outcomes = (rng.random(most) < mean).astype(int).tolist()
+    low, high = 0, most
+    if not has_regressed(outcomes, baseline_mean=baseline):
+        return most
+    while high - low > 1:  # the highest value so far never falls, so halving finds the alarm
+        middle = (low + high) // 2
+        if has_regressed(outcomes[:middle], baseline_mean=baseline):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@pytest.mark.slow
+def test_false_alarms_are_at_least_the_level_apart_on_average(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the edge of the null, with A = 200 for 10,000: mean run length at least A."""
+    monkeypatch.setattr(drift, "THRESHOLD", 200.0)
+    rng = np.random.default_rng(0)
+    lengths = [run_length(rng, mean=0.70, baseline=0.75, most=2_000) for _ in range(150)]
+    error = float(np.std(lengths, ddof=1) / np.sqrt(len(lengths)))
+    assert np.mean(lengths) >= 200.0 - 3.0 * error
+
+
+def test_an_unchanged_expert_raises_no_alarm_in_a_thousand_labels() -> None:
+    rng = np.random.default_rng(1)
+    alarms = sum(
+        has_regressed((rng.random(1_000) < 0.75).astype(int).tolist(), baseline_mean=0.75)
+        for _ in range(60)
+    )
+    assert alarms <= 60 * 1_000 / THRESHOLD + 3.0 * (60 * 1_000 / THRESHOLD) ** 0.5
+
+
+@pytest.mark.slow
+def test_the_demo_s_drop_is_heard_within_four_hundred_labels() -> None:
+    """From .49 to .29, in at least nine runs of ten."""
+    rng = np.random.default_rng(2)
+    heard = sum(
+        has_regressed((rng.random(400) < 0.29).astype(int).tolist(), baseline_mean=0.49)
+        for _ in range(200)
+    )
+    assert heard >= 180
