@@ -73,7 +73,8 @@ def test_a_cold_state_of_format_1_loads() -> None:
 
 def test_clusters_of_format_1_load() -> None:
     centroids = load(CLUSTERS.read_bytes())["centroids"]
-    assert (centroids.shape, centroids.dtype) == ((FOLDS, 4, 8), np.float32)
+    assert centroids.shape == (FOLDS, 4, 8)
+    assert centroids.dtype == np.float32
 
 
 def test_a_policy_of_format_1_loads() -> None:
