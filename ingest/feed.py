@@ -11,14 +11,17 @@ from contextlib import ExitStack, closing
 from ingest.broker import KafkaSink, KafkaSource
 from ingest.ports import Outbound
 from ingest.topics import ALERTS, DECISIONS, LABELS, PROMPTS, KafkaSettings, full_name
-from ingest.wire import decode_alert, decode_decision, encode_prompt
+from ingest.wire import decode_alert, decode_decision, decode_label, encode_prompt
 from store.clock import Clock
 from store.errors import SteersmanError
 from store.records import Alert, Decision, JsonObject, PromptReceived, RequestId
 
-IN_FLIGHT = 256
+IN_FLIGHT = 128
 """Prompts sent and not yet decided, at most: the stream runs at the router's full speed."""
-CHUNK = 64
+UNJUDGED = 48
+"""Sampled requests whose labels have not come, at most: and no faster than the loop learns, else a
+stream from the embedding cache would be over before its first labels."""
+CHUNK = 32
 TIMEOUT_S = 60.0
 POLL_S = 0.1
 
@@ -38,6 +41,8 @@ class Feed:
         self.sent = 0
         self.labels = 0
         self.alerts: list[Alert] = []
+        self._sampled: set[RequestId] = set()
+        self._labelled: set[RequestId] = set()
 
     def close(self) -> None:
         """Release the connections."""
@@ -52,6 +57,8 @@ class Feed:
         wanted = self.sent + len(prompts)
         while waiting or len(self.decisions) < wanted:
             room = IN_FLIGHT - (self.sent - len(self.decisions))
+            if len(self._sampled - self._labelled) > UNJUDGED:
+                room = 0
             chunk = [waiting.pop() for _ in range(min(room, CHUNK, len(waiting)))]
             if chunk:
                 self._sink.publish([self._message(r, text) for r, text in chunk])
@@ -65,8 +72,11 @@ class Feed:
             if event.topic == self._names[DECISIONS]:
                 decision = decode_decision(event.value)
                 self.decisions.setdefault(decision.request_id, decision)
+                if decision.is_sampled:
+                    self._sampled.add(decision.request_id)
             elif event.topic == self._names[LABELS]:
                 self.labels += 1
+                self._labelled.add(decode_label(event.value).request_id)
             else:
                 self.alerts.append(decode_alert(event.value))
 

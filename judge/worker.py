@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from judge.aggregate import is_settled, labels_of
 from judge.answers import Answers, Gathered
 from judge.port import Judge, Question, Reply
+from judge.records import Announce, Finished, Publish, Recorder
 from online.chance import draw
 from online.clients import ClientFactory
 from store.clock import Clock
@@ -18,8 +18,6 @@ from store.ledger import Ledger, Notifications
 from store.records import (
     ExpertId,
     JudgeTask,
-    Label,
-    OutboxMessage,
     RequestId,
     Verdict,
 )
@@ -32,10 +30,9 @@ MAX_ATTEMPTS = 5
 UNREADABLE_TRIES = 2
 RETRY_AFTER_S = 10.0
 BATCH = 16
+FLUSH_S = 1.0
+"""Finished tasks wait this long for others of their batch before they are stored."""
 _NOBODY = ExpertId("")
-
-Announce = Callable[[Sequence[Label]], Sequence[OutboxMessage]]
-Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 class JudgeWorker:
@@ -43,10 +40,8 @@ class JudgeWorker:
 
     Parameters
     ----------
-    announce
-        Turns labels into the messages that leave with them (the wire format is not known here).
-    publish
-        Sends committed messages at once; a failure is the outbox sweeper's business.
+    announce, publish
+        As of ``Recorder``.
     """
 
     def __init__(
@@ -65,8 +60,7 @@ class JudgeWorker:
         self._answers = Answers(ledger, clients, clock)
         self._clock = clock
         self._name = name
-        self._announce = announce
-        self._publish = publish
+        self._recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
@@ -80,35 +74,43 @@ class JudgeWorker:
             tasks = tx.tasks.lease(
                 worker=self._name, now=self._clock.now(), lease_s=LEASE_S, limit=BATCH
             )
+        finished: list[Finished] = []
+        flushed = self._clock.monotonic()
         for task in tasks:
-            self._handle(task)
+            if (done := self._handled(task)) is not None:
+                finished.append(done)
+            if self._clock.monotonic() - flushed > FLUSH_S:
+                self._recorder.record(finished)
+                finished, flushed = [], self._clock.monotonic()
+        self._recorder.record(finished)
         return len(tasks)
 
-    def _handle(self, task: JudgeTask) -> None:
+    def _handled(self, task: JudgeTask) -> Finished | None:
+        """Return the finished task; None if it was given back or another worker has it."""
         try:
-            self._judge_or_give_back(task)
+            return self._judged_or_given_back(task)
         except LeaseLost:
             log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._name})
+            return None
 
-    def _judge_or_give_back(self, task: JudgeTask) -> None:
+    def _judged_or_given_back(self, task: JudgeTask) -> Finished | None:
         try:
-            self._judge_task(task)
+            return self._judged(task)
         except JudgeUnavailable as outage:
             self._give_back(task, str(outage), counts=False)
         except ExpertUnavailable as silent:
             if task.attempts >= MAX_ATTEMPTS:
-                self._record(task, [], dict.fromkeys(task.experts), error=str(silent))
-            else:
-                self._give_back(task, str(silent), counts=True)
+                return self._finished(task, dict.fromkeys(task.experts), error=str(silent))
+            self._give_back(task, str(silent), counts=True)
+        return None
 
-    def _judge_task(self, task: JudgeTask) -> None:
+    def _judged(self, task: JudgeTask) -> Finished:
         gathered = self._answers.gather(task)
         if gathered is None:
-            self._bury(task, "the prompt is unknown or was erased")
-            return
+            error = "the prompt is unknown or was erased"
+            return Finished(task=task, verdicts=(), labels=(), error=error)
         by_expert = {e: self._compare(task.request_id, e, gathered) for e in task.experts}
-        verdicts = [v for found in by_expert.values() if found is not None for v in found]
-        self._record(task, verdicts, by_expert, reference=gathered.reference)
+        return self._finished(task, by_expert, reference=gathered.reference)
 
     def _compare(
         self, request_id: RequestId, expert: ExpertId, gathered: Gathered
@@ -160,16 +162,14 @@ class JudgeWorker:
             cost_usd=reply.cost_usd,
         )
 
-    def _record(
+    def _finished(
         self,
         task: JudgeTask,
-        verdicts: Sequence[Verdict],
         by_expert: dict[ExpertId, list[Verdict] | None],
         *,
         reference: ExpertId = _NOBODY,
         error: str | None = None,
-    ) -> None:
-        """Store verdicts and labels and end the task, in one transaction."""
+    ) -> Finished:
         labels = labels_of(
             task.request_id,
             reference,
@@ -178,19 +178,8 @@ class JudgeWorker:
             purpose=task.purpose,
             now=self._clock.now(),
         )
-        task_id = task.task_id or 0
-        with self._ledger.begin() as tx:
-            tx.labels.add(verdicts, labels)
-            outgoing = tx.outbox.add(list(self._announce(labels)))
-            if error is None:
-                tx.tasks.finish(task_id, worker=self._name)
-            else:
-                tx.tasks.bury(task_id, worker=self._name, error=error)
-        self._publish(outgoing)
-
-    def _bury(self, task: JudgeTask, error: str) -> None:
-        with self._ledger.begin() as tx:
-            tx.tasks.bury(task.task_id or 0, worker=self._name, error=error)
+        verdicts = tuple(v for found in by_expert.values() if found is not None for v in found)
+        return Finished(task=task, verdicts=verdicts, labels=tuple(labels), error=error)
 
     def _give_back(self, task: JudgeTask, error: str, *, counts: bool) -> None:
         due_at = self._clock.now() + timedelta(seconds=RETRY_AFTER_S * max(1, task.attempts))
