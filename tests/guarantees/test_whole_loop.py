@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from judge.port import Judge
 from judge.recorded import InvertedJudge, PositionBiasedJudge, RecordedJudge
 from online import learn
 from recalibrate import inputs
@@ -30,7 +31,7 @@ def risks(runs: int, *, judge: str = "honest", **changes: Any) -> tuple[list[flo
     for seed in range(runs):
         recorded = traffic(TRAINED + REQUESTS, start=10_000 * seed, seed=seed)
         honest = RecordedJudge(recorded, margin=0.05)
-        judges = {
+        judges: dict[str, Judge] = {
             "honest": honest,
             "inverted": InvertedJudge(honest),
             "positions": PositionBiasedJudge(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from tests.factories import NOON, decided, label
 
 A, B, C = (ExpertId(name) for name in "abc")
 SETTINGS = LearnSettings(columns=(A, B, C), relative_costs=(1.0, 0.3, 0.1), cost_weight=0.5)
-REQUESTS = 300
+REQUESTS = 150
 
 
 def _centroids() -> Float32Array:
@@ -77,7 +79,9 @@ def learnt(pieces: list[list[Label]], *, replay_every: int = 1) -> ScorerModel:
     return learner.replay(window)
 
 
-IN_ORDER = learnt([ALL_LABELS])
+@cache
+def in_order() -> ScorerModel:
+    return learnt([ALL_LABELS])
 
 
 def in_pieces(labels: list[Label], size: int) -> list[list[Label]]:
@@ -85,48 +89,48 @@ def in_pieces(labels: list[Label], size: int) -> list[list[Label]]:
 
 
 def test_labels_in_many_small_commits_give_the_same_bits() -> None:
-    assert learnt(in_pieces(ALL_LABELS, 30)).sha256() == IN_ORDER.sha256()
+    assert learnt(in_pieces(ALL_LABELS, 30)).sha256() == in_order().sha256()
 
 
 def test_labels_that_come_twice_give_the_same_bits() -> None:
     twice = [piece for piece in in_pieces(ALL_LABELS, 90) for _ in range(2)]
-    assert learnt(twice).sha256() == IN_ORDER.sha256()
+    assert learnt(twice).sha256() == in_order().sha256()
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_shuffled_labels_give_the_same_bits(seed: int) -> None:
     shuffled = [ALL_LABELS[i] for i in np.random.default_rng(seed).permutation(len(ALL_LABELS))]
-    pieces = in_pieces(shuffled, 150)
-    assert learnt(pieces, replay_every=2).sha256() == IN_ORDER.sha256()
+    pieces = in_pieces(shuffled, 90)
+    assert learnt(pieces, replay_every=2).sha256() == in_order().sha256()
 
 
-@pytest.mark.parametrize("late", [0, 7, 129, 280])
+@pytest.mark.parametrize("late", [0, 7, 129, 145])
 def test_a_label_that_comes_last_is_learnt_in_its_place(late: int) -> None:
     """Also when a checkpoint has already gone past it."""
     name = RequestId(f"r{late}")
     first = [x for x in ALL_LABELS if x.request_id != name]
     last = [x for x in ALL_LABELS if x.request_id == name]
-    assert learnt([*in_pieces(first, 200), last]).sha256() == IN_ORDER.sha256()
+    assert learnt([*in_pieces(first, 150), last]).sha256() == in_order().sha256()
 
 
 def test_half_of_a_request_s_labels_may_come_later() -> None:
     early = [x for x in ALL_LABELS if x.expert == A]
     late = [x for x in ALL_LABELS if x.expert != A]
-    assert learnt([*in_pieces(early, 100), *in_pieces(late, 200)]).sha256() == IN_ORDER.sha256()
+    assert learnt([*in_pieces(early, 100), *in_pieces(late, 200)]).sha256() == in_order().sha256()
 
 
 def test_labels_of_unknown_requests_teach_nothing() -> None:
     stray = [label("never-decided", expert=A)]
-    assert learnt([stray, ALL_LABELS]).sha256() == IN_ORDER.sha256()
+    assert learnt([stray, ALL_LABELS]).sha256() == in_order().sha256()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_second_judge_version_is_ranked_by_name_not_by_arrival(seed: int) -> None:
-    both = ALL_LABELS + [x for n in range(0, 300, 2) for x in labels_of(n, version="judge-0")]
+    both = ALL_LABELS + [x for n in range(0, REQUESTS, 2) for x in labels_of(n, version="judge-0")]
     expected = learnt([both]).sha256()
     shuffled = [both[i] for i in np.random.default_rng(seed).permutation(len(both))]
     assert learnt(in_pieces(shuffled, 200)).sha256() == expected
-    assert expected != IN_ORDER.sha256()
+    assert expected != in_order().sha256()
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -165,7 +169,7 @@ def test_memory_levels_off(monkeypatch: pytest.MonkeyPatch) -> None:
         learner.replay(window)
         assert len(learner._checkpoints) <= 8
     assert learner._checkpoints[0][0] == 0
-    assert learner.replay(window).sha256() == IN_ORDER.sha256()
+    assert learner.replay(window).sha256() == in_order().sha256()
 
 
 def judged(n: int, *, fold: int, scores: dict[ExpertId, float], pi: float = 0.05) -> JudgedRequest:
@@ -247,10 +251,10 @@ def test_unreadable_labels_train_nothing() -> None:
 
 
 def test_scoring_does_not_change_the_scorer() -> None:
-    before = IN_ORDER.sha256()
+    before = in_order().sha256()
     for n in range(50):
-        score(IN_ORDER, judged(n, fold=1, scores={}).request.embedding[None], excluded=n % FOLDS)
-    assert IN_ORDER.sha256() == before
+        score(in_order(), judged(n, fold=1, scores={}).request.embedding[None], excluded=n % FOLDS)
+    assert in_order().sha256() == before
 
 
 def test_a_frozen_scorer_is_not_changed_by_later_labels() -> None:
@@ -268,13 +272,13 @@ def test_a_frozen_scorer_is_not_changed_by_later_labels() -> None:
 def test_effective_counts_forget() -> None:
     """With one label a step and forgetting ρ, evidence stays under 1 / (1 − ρ)."""
     learner = OnlineLearner(CENTROIDS, SETTINGS)
-    for n in range(3_000):
-        learner.learn(judged(n % 50, fold=1, scores={A: 1.0 if n < 1_000 else 0.0}))
+    for n in range(1_500):
+        learner.learn(judged(n % 50, fold=1, scores={A: 1.0 if n < 300 else 0.0}))
     model = learner.frozen()
-    expected = (1.0 - FORGETTING**3_000) / (1.0 - FORGETTING)
+    expected = (1.0 - FORGETTING**1_500) / (1.0 - FORGETTING)
     assert model.evidence[0, 0] == pytest.approx(expected)
     assert model.evidence[1, 0] == 0.0
-    assert np.all(model.table[0, :, 0] < 0.2)
+    assert np.all(model.table[0, :, 0] < 0.25)
 
 
 def test_an_expert_without_labels_has_no_score() -> None:

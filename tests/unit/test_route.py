@@ -224,12 +224,9 @@ def test_degraded_decisions_do_not_explore() -> None:
     assert not {f.reason for f in found} & {Reason.EXPLORED, Reason.RAMP}
 
 
-REQUESTS = 20_000
-
-
-@pytest.mark.parametrize("ramping", [0, 2])
+@pytest.mark.parametrize(("ramping", "requests"), [(0, 4_000), (2, 20_000)])
 def test_exploration_is_as_frequent_as_its_stored_propensity(
-    ramping: int, monkeypatch: pytest.MonkeyPatch
+    ramping: int, requests: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deterministic choice is the same for every id here, so counts and propensities meet."""
     monkeypatch.setattr(route_module, "jittered", lambda quality, ids, names: quality)
@@ -244,14 +241,14 @@ def test_exploration_is_as_frequent_as_its_stored_propensity(
         tau=0.001,
         statuses=statuses,
     )
-    found = [choose(made, f"request-{n}") for n in range(REQUESTS)]
+    found = [choose(made, f"request-{n}") for n in range(requests)]
     counts = Counter(f.expert for f in found)
     propensity = {f.expert: f.propensity for f in found}
     assert sum(propensity.values()) == pytest.approx(1.0)
     for expert, p in propensity.items():
-        tolerance = 4.0 * (p * (1.0 - p) / REQUESTS) ** 0.5
-        assert counts[expert] / REQUESTS == pytest.approx(p, abs=tolerance)
-    quota = sum(f.reason is Reason.RAMP for f in found) / REQUESTS
+        tolerance = 4.0 * (p * (1.0 - p) / requests) ** 0.5
+        assert counts[expert] / requests == pytest.approx(p, abs=tolerance)
+    quota = sum(f.reason is Reason.RAMP for f in found) / requests
     assert quota == pytest.approx(0.01 if ramping else 0.0, abs=0.003)
     inside = {f.expert for f in found if f.reason is not Reason.RAMP}
     assert inside <= {STRONG, A, B, C} - set(statuses)
