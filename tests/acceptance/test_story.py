@@ -1,0 +1,204 @@
+"""The demo's story holds what it claims, on its own traffic, in every variation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from ingest.demo_traffic import GEMINI, LLAMA, MISTRAL
+from judge.port import Question, Reply
+from judge.recorded import RecordedJudge
+from online.folds import fold_of, group_of
+from online.route import Choice, route
+from online.scorer import ScorerModel
+from online.state import RoutingState
+from store.records import AlertKind, ExpertId, PromptReceived, Reason, RequestId
+from tests.acceptance.story_runs import (
+    MARGIN,
+    StoryRun,
+    cost_share,
+    encoder,
+    regret,
+    safe_share,
+    tell,
+)
+
+pytestmark = pytest.mark.slow
+ALPHA = 0.10
+
+
+@cache
+def undisturbed() -> StoryRun:
+    return tell()
+
+
+@cache
+def with_alpha(alpha: float) -> StoryRun:
+    return undisturbed() if alpha == ALPHA else tell(alpha=alpha, stop_at=1_400)
+
+
+def standard_error(run: StoryRun, count: int) -> float:
+    share = regret(run.streamed()[:count])
+    return float(np.sqrt(share * (1.0 - share) / count))
+
+
+def test_with_two_experts_cost_and_regret_are_those_of_the_offline_computation() -> None:
+    served = undisturbed().two
+    assert cost_share(served) <= 0.73 + 0.06
+    assert regret(served) <= ALPHA + 3.0 * standard_error(undisturbed(), len(served))
+
+
+def test_with_three_experts_cost_and_regret_are_those_of_the_offline_computation() -> None:
+    run = undisturbed()
+    served = [*run.three, *run.late]
+    assert len(served) > 1_000
+    assert cost_share(served) <= 0.48 + 0.06
+    assert regret(served) <= ALPHA + 3.0 * float(np.sqrt(ALPHA * (1 - ALPHA) / len(served)))
+
+
+def test_safe_mode_is_not_how_the_promise_is_kept() -> None:
+    assert safe_share(undisturbed().streamed()) <= 0.05
+
+
+def test_without_an_injection_nothing_is_alarmed() -> None:
+    assert undisturbed().alerts() == []
+
+
+@pytest.mark.parametrize("expert", [LLAMA, MISTRAL])
+def test_an_injected_regression_is_alarmed_and_named(expert: ExpertId) -> None:
+    alerts = tell(inject=expert).alerts()
+    assert alerts
+    assert {(a.kind, a.subject) for a in alerts} == {(AlertKind.EXPERT_REGRESSION, expert)}
+
+
+def test_a_stricter_target_costs_more_and_regrets_less() -> None:
+    runs = [with_alpha(alpha).streamed()[:1_400] for alpha in (0.05, 0.10, 0.20)]
+    costs, regrets = [cost_share(r) for r in runs], [regret(r) for r in runs]
+    slack = 2.0 * float(np.sqrt(0.1 * 0.9 / 1_400))
+    assert costs[0] >= costs[1] - slack >= costs[2] - 2.0 * slack
+    assert regrets[0] <= regrets[1] + slack <= regrets[2] + 2.0 * slack
+    assert regrets[0] < regrets[2]
+    assert costs[0] > costs[2]
+
+
+def test_inverted_labels_drive_traffic_to_the_reference() -> None:
+    """From the first streamed request on, acceptable is called unacceptable and vice versa."""
+    flips: list[bool] = []
+    run = tell(
+        judge=lambda traffic: Flipped(RecordedJudge(traffic, margin=MARGIN), flips),
+        stop_at=750,
+        when_streaming=lambda: flips.append(True),
+    )
+    late = run.two[-300:]
+    assert np.mean([s.decision.expert == GEMINI for s in run.warm + run.two[:50]]) < 0.99
+    assert np.mean([s.decision.expert == GEMINI for s in late]) >= 0.9
+
+
+def test_a_stopped_judge_lets_lambda_age_and_alarms() -> None:
+    run = tell(judged_until=300, stop_at=1_300, age_half_life_requests=300)
+    assert {a.kind for a in run.alerts()} == {AlertKind.LABEL_STARVATION}
+    assert len(run.alerts()) == 1
+    assert run.streamed()[-1].decision.reason is Reason.SAFE_STARVED
+    assert run.streamed()[-1].decision.expert == GEMINI
+
+
+def test_every_decision_shows_candidates_gap_confidence_and_version() -> None:
+    decisions = [s.decision for s in undisturbed().streamed()]
+    assert all(d.retrieved and d.gap is not None for d in decisions)
+    assert all(0.0 < (d.gap_confidence or 0.0) < 1.0 for d in decisions)
+    assert all(-1.0 <= r.cosine <= 1.0 + 1e-6 for d in decisions for r in d.retrieved)
+    asked = [d.comparator_probability is not None for d in decisions]
+    assert np.mean(asked) >= 0.05
+    assert len({d.state_version for d in decisions}) >= 10
+    assert {len(d.retrieved) for d in decisions} == {2, 3}
+
+
+def test_gap_confidence_of_one_gap_changes_while_traffic_flows() -> None:
+    run = undisturbed()
+    with run.loop.ledger.begin() as tx:
+        history = tx.states.history(limit=1_000)
+        records = [tx.states.find(h.version) for h in history]
+    from online.snapshot import load_state  # noqa: PLC0415
+
+    states = [load_state(r.payload, sha256=r.sha256) for r in records if r is not None]
+    tables = {s.model.gap.tobytes() for s in states if s.model is not None}
+    assert len(tables) >= 10
+
+
+def test_emptying_the_index_sends_everything_to_the_reference() -> None:
+    before, after = rerouted(lambda m: replace(m, evidence=np.zeros_like(m.evidence)))
+    assert np.mean([c.expert != GEMINI for c in before]) > 0.3
+    assert all(c.expert == GEMINI for c in after)
+
+
+def test_a_random_descriptor_in_place_of_a_learnt_one_changes_decisions() -> None:
+    rng = np.random.default_rng(3)
+
+    def randomised(model: ScorerModel) -> ScorerModel:
+        descriptors = model.descriptors.copy()
+        column = model.columns.index(MISTRAL)
+        drawn = rng.standard_normal(descriptors[:, column].shape)
+        descriptors[:, column] = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+        return replace(model, descriptors=descriptors, indexes={})
+
+    before, after = rerouted(randomised)
+    assert np.mean([a.expert != b.expert for a, b in zip(before, after, strict=True)]) >= 0.05
+
+
+def test_freezing_the_gap_table_changes_who_is_compared() -> None:
+    """At its first value the table trusts no gap above chance: every pair is compared."""
+    before, after = rerouted(lambda m: replace(m, gap=np.zeros_like(m.gap)))
+    assert all(c.comparator_probability is not None for c in after)
+    pairs = zip(before, after, strict=True)
+    changed = [
+        (a.comparator_probability is None) != (b.comparator_probability is None) for a, b in pairs
+    ]
+    confidences = {c.gap_confidence for c in before}
+    assert len(confidences) > 100
+    assert {c.gap_confidence for c in after} == {0.5}
+    assert np.mean(changed) > 0.0
+
+
+def rerouted(change: object) -> tuple[list[Choice], list[Choice]]:
+    """Return the choices of the final state and of a changed copy on the last 400 prompts."""
+    run = undisturbed()
+    state = run.loop.live.current()
+    assert state is not None
+    assert state.model is not None
+    other = replace(state, model=change(state.model))  # type: ignore[operator]
+    ids = list(run.loop.traffic.prompts)[-400:]
+    return choices(run, state, ids), choices(run, other, ids)
+
+
+def choices(run: StoryRun, state: RoutingState, ids: list[RequestId]) -> list[Choice]:
+    texts = [run.loop.traffic.prompts[i] for i in ids]
+    made = []
+    for request_id, text, embedding in zip(ids, texts, encoder().encode(texts), strict=True):
+        prompt = PromptReceived(request_id=request_id, text=text, received_at=run.loop.clock.now())
+        fold = fold_of(group_of(text, None, tenant="default"))
+        made.append(route(prompt, embedding, state, fold=fold))
+    return made
+
+
+class Flipped:
+    """An honest judge until told to lie; then y becomes 1 - y and grades turn around."""
+
+    def __init__(self, honest: RecordedJudge, flips: list[bool]) -> None:
+        self._honest = honest
+        self._flips = flips
+        self.version = honest.version
+
+    def compare(self, question: Question) -> Reply:
+        reply = self._honest.compare(question)
+        if not self._flips or reply.grade_a is None or reply.grade_b is None:
+            return reply
+        cheap_first = question.expert_a != GEMINI
+        acceptable = reply.preference >= 0.5 if cheap_first else reply.preference <= 0.5
+        return Reply(
+            preference=float(acceptable != cheap_first),
+            grade_a=1.0 - reply.grade_a if cheap_first else reply.grade_a,
+            grade_b=reply.grade_b if cheap_first else 1.0 - reply.grade_b,
+        )
