@@ -88,10 +88,12 @@ class StateRoutes:
         actor = actor_of(request)
         changes = {name: _text(value) for name, value in body.items()}
         with self._context.ledger.begin() as tx:
-            _, settings = _current(tx)
+            before, settings = _current(tx)
             settings = settings.changed(changes)
             _check_reference(tx, settings)
-            version = tx.policies.set(settings, actor=actor, now=self._context.clock.now())
+            version = tx.policies.set(
+                settings, actor=actor, now=self._context.clock.now(), after=before
+            )
         log.info("policy.changed", extra={"version": version, "actor": actor, "names": [*changes]})
         return _policy_document(version, settings)
 

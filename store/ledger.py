@@ -331,8 +331,21 @@ class Policies(Protocol):
         """Return version and settings in force, None before the first."""
         ...
 
-    def set(self, settings: PolicySettings, *, actor: str, now: datetime) -> int:
-        """Store new settings with an audit entry, notify on commit; return the version."""
+    def set(
+        self, settings: PolicySettings, *, actor: str, now: datetime, after: int | None = None
+    ) -> int:
+        """Store new settings with an audit entry, notify on commit; return the version.
+
+        Parameters
+        ----------
+        after
+            The version that the settings were made from (0: none); None takes whatever is there.
+
+        Raises
+        ------
+        RequestConflict
+            Another operator was faster: the newest version is not ``after``.
+        """
         ...
 
 

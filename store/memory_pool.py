@@ -9,7 +9,7 @@ from datetime import datetime
 from store.clock import Clock
 from store.errors import NotFound, RequestConflict, StateSuperseded
 from store.memory_tables import HeldMessage, Journal
-from store.policy import PolicySettings
+from store.policy import PolicySettings, check_not_changed
 from store.records import (
     Alert,
     ApiKey,
@@ -130,7 +130,10 @@ class MemoryPolicies:
     def current(self) -> tuple[int, PolicySettings] | None:
         return (len(self._held), self._held[-1]) if self._held else None
 
-    def set(self, settings: PolicySettings, *, actor: str, now: datetime) -> int:
+    def set(
+        self, settings: PolicySettings, *, actor: str, now: datetime, after: int | None = None
+    ) -> int:
+        check_not_changed(len(self._held), after)
         self._journal.append(self._held, settings)
         detail = {"version": len(self._held), "settings": settings.to_json()}
         entry = AuditEntry(actor=actor, action="policy.set", detail=detail, at=now)

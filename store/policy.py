@@ -6,8 +6,12 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from store.errors import SettingsInvalid
+from store.errors import RequestConflict, SettingsInvalid
 from store.records import ExpertId, JsonObject
+
+LARGEST = 2**31 - 1
+"""Whole numbers end up in integer columns: a larger one would fail at each request, not here."""
+_SMALLEST = {"judge_budget_per_day": 0, "age_half_life_requests": 1, "cluster_prompts": 50}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +68,11 @@ class PolicySettings:
             problems.append(f"label_discount must be in [0.9, 1], got {self.label_discount}")
         if not (math.isfinite(self.cost_weight) and self.cost_weight >= 0.0):
             problems.append(f"cost_weight must be finite and >= 0, got {self.cost_weight}")
-        if self.age_half_life_requests < 1 or self.judge_budget_per_day < 0:
-            problems.append("age_half_life_requests must be >= 1, judge_budget_per_day >= 0")
-        if self.cluster_prompts < 50:
-            problems.append(f"cluster_prompts must be at least 50, got {self.cluster_prompts}")
+        problems += [
+            f"{name} must be in [{low}, {LARGEST}], got {getattr(self, name)}"
+            for name, low in _SMALLEST.items()
+            if not low <= getattr(self, name) <= LARGEST
+        ]
         if self.policy not in {"auto", "reference", "cheapest"}:
             problems.append(f"policy must be auto, reference or cheapest, got {self.policy!r}")
         if not self.reference:
@@ -101,6 +106,14 @@ class PolicySettings:
         for name, text in changes.items():
             values[name] = _parsed(name, text, kinds[name])
         return replace(self, **values)
+
+
+def check_not_changed(version: int, after: int | None) -> None:
+    """Raise ``RequestConflict`` if the settings are no longer those a change was made from."""
+    if after is not None and version != after:
+        raise RequestConflict(
+            "policy_changed", f"the settings have just changed to version {version}; look again"
+        )
 
 
 def _parsed(name: str, text: str, kind: type) -> object:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from store.errors import NotFound
-from store.policy import PolicySettings
+from store.policy import PolicySettings, check_not_changed
 from store.postgres import locks
 from store.postgres.notify import announce
 from store.postgres.rows import utc
@@ -41,11 +41,15 @@ class PostgresPolicies:
             return None
         return row["version"], PolicySettings.from_json(row["settings"])
 
-    def set(self, settings: PolicySettings, *, actor: str, now: datetime) -> int:
+    def set(
+        self, settings: PolicySettings, *, actor: str, now: datetime, after: int | None = None
+    ) -> int:
         # Two operators at once get two versions.
         self._connection.execute(select(func.pg_advisory_xact_lock(locks.POLICY)))
         newest = select(func.coalesce(func.max(policies.c.version), 0))
-        version = (self._connection.scalar(newest) or 0) + 1
+        before = self._connection.scalar(newest) or 0
+        check_not_changed(before, after)
+        version = before + 1
         stored = settings.to_json()
         row = {"version": version, "settings": stored, "actor": actor, "set_at": now}
         self._connection.execute(insert(policies).values(row))
