@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from store.postgres.ledger import PostgresLedger
 log = logging.getLogger(__name__)
 
 CONNECTION_FILE = "connection.json"
+LOCK_FILE = "up.lock"
 MEMORY_ONLY = (
     "the embedded broker keeps its topics in memory: fine for trials and tests, never for"
     " production; set STEERSMAN_KAFKA_BOOTSTRAP_SERVERS to use a real Kafka"
@@ -109,7 +111,7 @@ def read_connection(run_dir: Path) -> dict[str, str]:
 
 
 def _with_embedded(settings: ProcessSettings, stack: ExitStack) -> ProcessSettings:
-    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(_only_one(settings.run_dir))
     if not settings.database_url:
         from store.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415  optional
 
@@ -123,6 +125,32 @@ def _with_embedded(settings: ProcessSettings, stack: ExitStack) -> ProcessSettin
         kafka = replace(settings.kafka, bootstrap_servers=broker.bootstrap_servers)
         settings = replace(settings, kafka=kafka)
     return settings
+
+
+@contextmanager
+def _only_one(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory: a second `up` would adopt the first one's servers and stop them.
+
+    The lock ends with the process, however that dies; what it then left behind is taken over.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / LOCK_FILE).open("w")
+    except OSError as problem:
+        raise SettingsInvalid(
+            f"cannot write to the run directory {run_dir}: {problem.strerror};"
+            " set STEERSMAN_RUN_DIR to another"
+        ) from problem
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as held:
+            raise SettingsInvalid(
+                f"a `steersman up` runs in {run_dir} already: stop it first, or set"
+                " STEERSMAN_RUN_DIR to another directory"
+            ) from held
+        (run_dir / CONNECTION_FILE).unlink(missing_ok=True)  # of one that was killed
+        yield
 
 
 def _with_running(settings: ProcessSettings) -> ProcessSettings:
