@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -42,6 +43,9 @@ PROMPTS_AT_ONCE = 32
 them all by one routing state."""
 PARTITIONS_EVERY = timedelta(hours=1)
 LEADER_RETRY_S = 2.0
+LEDGER_RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -107,7 +111,7 @@ class Roles:
         )
         watcher = StateWatcher(self.live, self._ledger, self._clock, replica=self._settings.replica)
         watcher.step()
-        self._crew.add("state-watcher", lambda stop: self._hinted(stop, watcher.run))
+        self._crew.add("state-watcher", lambda stop: self._hinted("watch", stop, watcher.run))
         self._stream("serve", (PROMPTS,), handler)
         app = build_app(
             HttpContext(
@@ -141,7 +145,7 @@ class Roles:
             announce=announce_labels,
             publish=self.outbox.publish_now,
         )
-        self._crew.add("judge", lambda stop: self._hinted(stop, worker.run))
+        self._crew.add("judge", lambda stop: self._hinted("judge", stop, worker.run))
 
     def learn(self) -> None:
         """Run learning, recalibration and upkeep while this process leads."""
@@ -156,12 +160,16 @@ class Roles:
 
     def _lead(self, stop: threading.Event, recalibrator: Recalibrator) -> None:
         """Wait to become the only leader, then step until stopped."""
-        while not stop.is_set():
+
+        def wait_or_lead() -> None:
             with self._ledger.lead("learn") as leads:
                 if leads:
                     self._step_while_leading(stop, recalibrator)
                 else:
                     self._clock.wait(stop, LEADER_RETRY_S)
+
+        while not stop.is_set():
+            self._outlive("learn", stop, wait_or_lead)
 
     def _step_while_leading(self, stop: threading.Event, recalibrator: Recalibrator) -> None:
         failures: list[Exception] = []
@@ -218,7 +226,23 @@ class Roles:
         if RESPONSES in topics:
             self._crew.add("parking", Sweeper(self._clock, [parking.sweep]).run)
 
-    def _hinted(self, stop: threading.Event, run: Callable[..., None]) -> None:
+    def _hinted(self, name: str, stop: threading.Event, run: Callable[..., None]) -> None:
         """Run a loop that rests on notifications, and close its listener afterwards."""
-        with closing(self._ledger.notifications()) as hints:
-            run(stop, hints)
+
+        def listen_and_run() -> None:
+            with closing(self._ledger.notifications()) as hints:
+                run(stop, hints)
+
+        while not stop.is_set():
+            self._outlive(name, stop, listen_and_run)
+
+    def _outlive(self, name: str, stop: threading.Event, run: Callable[[], None]) -> None:
+        """Run a loop until it returns or the ledger goes away: an outage pauses a role and never
+        ends its process, which serves its last good state meanwhile.
+        """
+        try:
+            run()
+        except StoreUnavailable as away:
+            self._station.metrics.count("stream_retries", step=name, waiting_for="ledger")
+            log.warning("role.waiting", extra={"role": name, "problem": str(away)})
+            self._clock.wait(stop, LEDGER_RETRY_S)
