@@ -178,6 +178,9 @@ def policy_set(
         operator = Operator(backbone.ledger, backbone.clock)
         version, _ = operator.set_policy(pairs)
         typer.echo(f"policy {version} is stored")
+        if (missing := operator.missing_reference()) is not None:
+            typer.echo(f"in force once {missing} is there: steersman experts add {missing} --help")
+            return
         found = operator.wait_until_in_force(version)
     if found is None:
         typer.echo("not in force yet: does `steersman learn` or `up` run?", err=True)

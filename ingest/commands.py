@@ -6,6 +6,7 @@ import getpass
 import threading
 from dataclasses import dataclass
 
+from ingest.fields import Fields
 from online.clients import check_client
 from online.costs import check_price
 from online.snapshot import load_state
@@ -44,6 +45,8 @@ class Operator:
         ------
         SettingsInvalid
             An unknown name or a forbidden value; nothing was stored.
+        RequestConflict
+            Somebody else has just changed them; nothing was stored.
         """
         with self._ledger.begin() as tx:
             current = tx.policies.current()
@@ -51,8 +54,22 @@ class Operator:
                 raise SettingsInvalid("no policy is set yet: set reference=EXPERT first")
             base = current[1] if current else _first(changes["reference"])
             settings = base.changed(changes)
-            version = tx.policies.set(settings, actor=self._actor, now=self._clock.now())
+            if current is not None:
+                _check_reference(tx, settings.reference)
+            version = tx.policies.set(
+                settings,
+                actor=self._actor,
+                now=self._clock.now(),
+                after=current[0] if current else 0,
+            )
         return version, settings
+
+    def missing_reference(self) -> ExpertId | None:
+        """Return the reference in force if it is not registered yet: no state is made without."""
+        with self._ledger.begin() as tx:
+            current = tx.policies.current()
+            name = current[1].reference if current else None
+            return name if name is not None and tx.experts.find(name) is None else None
 
     def wait_until_in_force(self, policy_version: int) -> InForce | None:
         """Return once every replica that was serving serves the new policy; None if that does not
@@ -78,6 +95,7 @@ class Operator:
 
     def add_expert(self, name: str, price: Price, client: dict[str, str]) -> None:
         """Register an expert; learning takes it from there."""
+        Fields({"name": name}).identifier("name")
         now = self._clock.now()
         expert = Expert(
             name=ExpertId(name),
@@ -123,6 +141,15 @@ class Operator:
 
 def _first(reference: str) -> PolicySettings:
     return PolicySettings(reference=ExpertId(reference))
+
+
+def _check_reference(tx: Transaction, name: ExpertId) -> None:
+    expert = tx.experts.find(name)
+    if expert is None or expert.status in {ExpertStatus.PAUSED, ExpertStatus.RETIRED}:
+        raise SettingsInvalid(
+            f"reference must name an expert that is neither paused nor retired, got {name!r};"
+            " `steersman experts list` shows them"
+        )
 
 
 def _known(tx: Transaction, name: str) -> Expert:
