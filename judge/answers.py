@@ -8,7 +8,16 @@ from online.clients import Answer, ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
 from store.ledger import Ledger
-from store.records import Expert, ExpertId, JudgeTask, RequestId, ResponseReceived
+from store.records import (
+    Expert,
+    ExpertId,
+    ExpertStatus,
+    JudgeTask,
+    RequestId,
+    ResponseReceived,
+)
+
+_GONE = frozenset({ExpertStatus.PAUSED, ExpertStatus.RETIRED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +27,9 @@ class Gathered:
     prompt: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
+    """Of the reference and of the task's experts, without those that left the pool."""
+    silent: dict[ExpertId, str]
+    """Experts that never answered, with the last problem; a loss for risk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +37,7 @@ class _Known:
     prompt: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
-    missing: dict[ExpertId, Expert | None]
+    missing: list[Expert]
 
 
 class Answers:
@@ -36,30 +48,43 @@ class Answers:
         self._clients = clients
         self._clock = clock
 
-    def gather(self, task: JudgeTask) -> Gathered | None:
+    def gather(self, task: JudgeTask, *, last_try: bool) -> Gathered | None:
         """Return the answers of the task's experts and of the reference.
 
-        None when the prompt is unknown or was erased. Shadow answers are stored even if a later
-        expert stays silent: they have been paid for.
+        None when the prompt is unknown or was erased. Experts that were retired or paused since are
+        left out: nobody asks them any more. Shadow answers are stored even if a later expert stays
+        silent: they have been paid for.
+
+        Parameters
+        ----------
+        last_try
+            Do without the experts that stay silent, so that they cost the others nothing.
 
         Raises
         ------
         ExpertUnavailable
-            An expert did not answer, or is not registered.
+            An expert did not answer (on the last try: the reference did not).
         """
         known = self._known(task)
         if known is None:
             return None
         asked: dict[ExpertId, Answer] = {}
+        silent: dict[ExpertId, str] = {}
         try:
-            for name, expert in known.missing.items():
-                if expert is None:
-                    raise ExpertUnavailable(f"no expert is called {name!r}")
-                asked[name] = self._clients(expert).ask(task.request_id, known.prompt)
+            for expert in known.missing:
+                try:
+                    asked[expert.name] = self._clients(expert).ask(task.request_id, known.prompt)
+                except ExpertUnavailable as problem:
+                    if not last_try or expert.name == known.reference:
+                        raise
+                    silent[expert.name] = str(problem)
         finally:
             self._store(task.request_id, asked)
         return Gathered(
-            prompt=known.prompt, reference=known.reference, answers={**known.answers, **asked}
+            prompt=known.prompt,
+            reference=known.reference,
+            answers={**known.answers, **asked},
+            silent=silent,
         )
 
     def _known(self, task: JudgeTask) -> _Known | None:
@@ -70,17 +95,19 @@ class Answers:
                 return None
             served = tx.responses.find(task.request_id)
             answers: dict[ExpertId, Answer] = {}
-            missing: dict[ExpertId, Expert | None] = {}
+            missing: list[Expert] = []
             for name in (*task.experts, decision.reference):
                 found = (
                     served
                     if served is not None and served.expert == name
                     else tx.responses.find_shadow(task.request_id, name)
                 )
-                if found is None:
-                    missing[name] = tx.experts.find(name)
-                else:
+                if found is not None:
                     answers[name] = Answer(text=found.text, cost_usd=found.cost_usd or 0.0)
+                elif (expert := tx.experts.find(name)) is not None and expert.status not in _GONE:
+                    missing.append(expert)
+            if decision.reference not in {*answers, *(expert.name for expert in missing)}:
+                raise ExpertUnavailable(f"the reference {decision.reference} has left the pool")
         return _Known(prompt=prompt, reference=decision.reference, answers=answers, missing=missing)
 
     def _store(self, request_id: RequestId, asked: dict[ExpertId, Answer]) -> None:

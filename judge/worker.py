@@ -95,7 +95,7 @@ class JudgeWorker:
 
     def _judged_or_given_back(self, task: JudgeTask) -> Finished | None:
         try:
-            return self._judged(task)
+            return self._judged(task, last_try=task.attempts >= MAX_ATTEMPTS)
         except JudgeUnavailable as outage:
             self._give_back(task, str(outage), counts=False)
         except ExpertUnavailable as silent:
@@ -104,13 +104,18 @@ class JudgeWorker:
             self._give_back(task, str(silent), counts=True)
         return None
 
-    def _judged(self, task: JudgeTask) -> Finished:
-        gathered = self._answers.gather(task)
+    def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
+        gathered = self._answers.gather(task, last_try=last_try)
         if gathered is None:
-            error = "the prompt is unknown or was erased"
-            return Finished(task=task, verdicts=(), labels=(), error=error)
-        by_expert = {e: self._compare(task.request_id, e, gathered) for e in task.experts}
-        return self._finished(task, by_expert, reference=gathered.reference)
+            gone = "the prompt is unknown or was erased"
+            return Finished(task=task, verdicts=(), labels=(), error=gone)
+        by_expert = {
+            e: self._compare(task.request_id, e, gathered) if e in gathered.answers else None
+            for e in task.experts
+            if e in gathered.answers or e in gathered.silent
+        }
+        error = "; ".join(gathered.silent.values()) or None
+        return self._finished(task, by_expert, reference=gathered.reference, error=error)
 
     def _compare(
         self, request_id: RequestId, expert: ExpertId, gathered: Gathered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,15 @@ from online.clients import Answer
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, VerdictUnreadable
 from store.memory import MemoryLedger
-from store.records import PROBE, Expert, ExpertId, Label, OutboxMessage, RequestId
+from store.records import (
+    PROBE,
+    Expert,
+    ExpertId,
+    ExpertStatus,
+    Label,
+    OutboxMessage,
+    RequestId,
+)
 from tests.factories import CHEAP, NOON, STRONG, decided, expert, message, response, task
 
 MID = ExpertId("mid")
@@ -136,7 +145,7 @@ def test_an_outage_gives_the_task_back_without_counting() -> None:
     assert bench.counts() == {"done": 1}
 
 
-def test_an_expert_that_stays_silent_counts_as_a_loss_and_the_task_is_kept_dead() -> None:
+def test_an_expert_that_stays_silent_counts_as_a_loss_and_costs_no_other() -> None:
     bench = Bench()
     bench.silent.add(MID)
     for attempt in range(MAX_ATTEMPTS):
@@ -145,9 +154,26 @@ def test_an_expert_that_stays_silent_counts_as_a_loss_and_the_task_is_kept_dead(
         bench.clock.advance(RETRY_AFTER_S * (attempt + 1))
     assert bench.counts() == {"dead": 1}
     found = outcomes(bench.labels())
-    assert found[MID] == (0, None)
-    assert set(found.values()) == {(0, None)}
+    assert found.pop(MID) == (0, None)
+    assert found
+    assert (0, None) not in found.values()
     assert bench.worker(ScriptedJudge()).step() == 0
+
+
+@pytest.mark.parametrize("gone", [ExpertStatus.PAUSED, ExpertStatus.RETIRED])
+def test_an_expert_that_left_the_pool_is_not_asked_and_not_labelled(gone: ExpertStatus) -> None:
+    bench = Bench()
+    bench.silent.add(MID)
+    with bench.ledger.begin() as tx:
+        member = tx.experts.find(MID)
+        assert member is not None
+        for step in (ExpertStatus.PAUSED, gone):
+            if member.status is not step:
+                tx.experts.set_status(MID, before=member.status, after=step, now=bench.clock.now())
+                member = replace(member, status=step)
+    bench.worker(ScriptedJudge()).step()
+    assert bench.counts() == {"done": 1}
+    assert MID not in outcomes(bench.labels())
 
 
 def test_an_expert_that_comes_back_in_time_is_judged() -> None:
