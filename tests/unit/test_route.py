@@ -108,6 +108,16 @@ def scores_of(made: RoutingState, request: str, seed: int) -> FloatArray:
     return row
 
 
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_a_request_is_served_by_the_entry_that_never_saw_its_fold(fold: int) -> None:
+    made = state(threshold=0.0)
+    assert made.model is not None
+    quality = score(made.model, vector(3)[None], excluded=fold).quality
+    expected = jittered(quality, [RequestId("r1")], made.model.columns)[0]
+    found = choose(made, seed=3, fold=fold)
+    assert [r.score for r in found.retrieved] == expected.tolist()
+
+
 def inside_of(made: RoutingState, found: FloatArray, threshold: float) -> list[int]:
     assert made.model is not None
     return admitted(found, made.model, made, threshold=threshold)
