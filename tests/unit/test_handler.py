@@ -1,0 +1,189 @@
+"""Deciding and storing: one transaction a batch, and no request fails for what was learnt."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ingest import handler as handler_module
+from ingest.handler import RequestHandler, ResponseHandler
+from ingest.live import Live
+from ingest.memory_stream import MemoryBroker, MemorySink
+from ingest.metrics import Metrics
+from ingest.outbox import OutboxPublisher
+from ingest.wire import decode_decision
+from store.clock import ManualClock
+from store.errors import EventRejected, StoreUnavailable
+from store.ledger import Recorded, ResponseOutcome, Transaction
+from store.memory import MemoryLedger
+from store.records import (
+    Decision,
+    ExpertId,
+    ExpertStatus,
+    PromptReceived,
+    Reason,
+    RequestId,
+    TaskStatus,
+)
+from tests import factories
+from tests.unit import state_fakes
+from tests.unit.loop_fakes import ClusterEncoder
+
+
+class CountingLedger(MemoryLedger):
+    """Counts transactions."""
+
+    transactions = 0
+
+    def begin(self) -> AbstractContextManager[Transaction]:
+        self.transactions += 1
+        return super().begin()
+
+
+class Desk:
+    """A handler with a state in force."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.clock = ManualClock(factories.NOON)
+        self.ledger = CountingLedger(clock=self.clock)
+        self.broker = MemoryBroker()
+        self.encoder = ClusterEncoder()
+        self.live = Live(encoder=self.encoder.identity, dimension=self.encoder.dimension)
+        outbox = OutboxPublisher(self.ledger, MemorySink(self.broker), self.clock)
+        self.handler = RequestHandler(
+            self.ledger, self.live, self.encoder, outbox, self.clock, Metrics()
+        )
+        # A ramping expert is always judged, so that every drawn request has something due.
+        state = state_fakes.state(
+            statuses={ExpertId("e"): ExpertStatus.SHADOW}, **({"label_rate": 1.0} | policy)
+        )
+        self.live.swap(replace(state, encoder=self.encoder.identity))
+        with self.ledger.begin() as tx:
+            for name in state_fakes.NAMES:
+                tx.experts.add(factories.expert(name))
+        self.ledger.transactions = 0
+
+    def decide(self, *prompts: PromptReceived) -> list[Decision]:
+        found = self.handler.on_prompts(prompts)
+        return [r.decision for r in found if isinstance(r, Recorded) and r.decision is not None]
+
+    def published(self) -> list[Decision]:
+        return [decode_decision(e.value) for e in self.broker.events("router.decisions")]
+
+
+def asked(request_id: str, cluster: int = 0, **changes: Any) -> PromptReceived:
+    return factories.prompt(request_id, text=f"prompt {cluster} {request_id[1:]}", **changes)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_without_a_state_nothing_is_decided_or_stored() -> None:
+    desk = Desk()
+    desk.live = desk.handler._live = Live(encoder="e", dimension=8)
+    with pytest.raises(StoreUnavailable, match="no routing state"):
+        desk.handler.on_prompts([asked("r1")])
+    assert desk.ledger.transactions == 0
+    assert not desk.encoder.asked
+
+
+def test_a_batch_is_one_transaction_and_one_state(desk: Desk) -> None:
+    decided = desk.decide(*(asked(f"r{i}", i % 4) for i in range(8)))
+    # One stores the batch; one marks its messages as sent.
+    assert desk.ledger.transactions == 2
+    assert [d.request_id for d in decided] == [f"r{i}" for i in range(8)]
+    assert {d.state_version for d in decided} == {7}
+
+
+def test_a_route_that_raises_serves_the_reference(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise FloatingPointError("prompt text in the message")
+
+    monkeypatch.setattr(handler_module, "route", broken)
+    (decided,) = desk.decide(asked("r1"))
+    assert (decided.expert, decided.reason) == (state_fakes.STRONG, Reason.ERROR)
+    assert decided.propensity == 1.0
+    assert [r.getMessage() for r in caplog.records] == ["route.failed"]
+
+
+def test_a_spent_judge_budget_records_pi_0() -> None:
+    none = Desk(judge_budget_per_day=0).decide(asked("r1"), asked("r2"))
+    assert [(d.inclusion_probability, d.is_sampled) for d in none] == [(0.0, False)] * 2
+    two = Desk(judge_budget_per_day=2)
+    first = two.decide(*(asked(f"r{i}") for i in range(4)))
+    assert [d.is_sampled for d in first] == [True, True, False, False]
+    assert [d.inclusion_probability for d in first] == [1.0, 1.0, 0.0, 0.0]
+    two.clock.advance(24 * 3600.0)
+    assert two.decide(asked("r9"))[0].is_sampled
+
+
+def test_a_rejected_prompt_costs_no_other(desk: Desk) -> None:
+    found = desk.handler.on_prompts(
+        [asked("r1"), asked("r2", pinned_expert=ExpertId("ghost")), asked("r3")]
+    )
+    assert isinstance(found[1], EventRejected)
+    assert [r.request_id for r in found if isinstance(r, Recorded)] == ["r1", "r3"]
+
+
+def test_another_prompt_under_one_id_is_a_conflict(desk: Desk) -> None:
+    (first,) = desk.decide(asked("r1"))
+    (clash,) = desk.handler.on_prompts([factories.prompt("r1", text="prompt 2 99")])
+    assert isinstance(clash, Recorded)
+    assert clash.is_conflict
+    with desk.ledger.begin() as tx:
+        assert tx.decisions.find(RequestId("r1")) == first
+
+
+def test_a_pin_is_outside_the_promise(desk: Desk) -> None:
+    (decided,) = desk.decide(asked("r1", pinned_expert=ExpertId("a")))
+    assert (decided.expert, decided.reason) == ("a", Reason.PINNED)
+    assert (decided.inclusion_probability, decided.is_sampled) == (0.0, False)
+
+
+def test_a_redelivery_after_midnight_is_the_same_decision(desk: Desk) -> None:
+    desk.clock.advance(12 * 3600.0 - 1.0)
+    (before,) = desk.decide(asked("r1"))
+    desk.clock.advance(2.0)
+    (again,) = desk.handler.on_prompts([asked("r1", received_at=desk.clock.now())])
+    assert isinstance(again, Recorded)
+    assert not again.is_new
+    assert again.decision == before
+    assert before.decided_at.date() != desk.clock.now().date()
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_only_a_sampled_request_is_judged(rate: float) -> None:
+    desk = Desk(label_rate=rate)
+    (decided,) = desk.decide(asked("r1"))
+    answer = factories.response("r1", expert=decided.expert)
+    assert desk.handler.on_responses([answer]) == [ResponseOutcome.NEW]
+    assert desk.handler.on_responses([answer]) == [ResponseOutcome.DUPLICATE]
+    with desk.ledger.begin() as tx:
+        tasks = tx.tasks.counts()
+    assert tasks.get(TaskStatus.PENDING, 0) == int(decided.is_sampled) == int(rate)
+
+
+def test_a_response_of_an_unknown_expert_costs_no_other(desk: Desk) -> None:
+    (decided,) = desk.decide(asked("r1"))
+    found = desk.handler.on_responses(
+        [
+            factories.response("r1", expert=ExpertId("ghost")),
+            factories.response("r1", expert=decided.expert),
+            factories.response("nobody", expert=decided.expert),
+        ]
+    )
+    assert isinstance(found[0], EventRejected)
+    assert found[0].code == "unknown_expert"
+    assert found[1:] == [ResponseOutcome.NEW, ResponseOutcome.UNKNOWN_REQUEST]
+
+
+def test_the_response_side_does_not_decide(desk: Desk) -> None:
+    with pytest.raises(StoreUnavailable, match="wait for `serve`"):
+        ResponseHandler(desk.ledger, desk.clock).on_prompts([asked("r1")])

@@ -1,0 +1,118 @@
+"""The routing state in force: prepared, then swapped; the last good one stays."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from ingest.live import Live, StateWatcher
+from online.snapshot import checksum, dump
+from store.clock import ManualClock
+from store.errors import StateRefused
+from store.memory import MemoryLedger
+from store.records import RoutingStateRecord
+from tests import factories
+from tests.unit import state_fakes
+
+ENCODER = "encoder-1"
+
+
+def record(
+    version: int, *, encoder: str = ENCODER, inside: int | None = None
+) -> RoutingStateRecord:
+    made = replace(
+        state_fakes.state(), version=inside or version, parent=version - 1, encoder=encoder
+    )
+    payload = dump(made)
+    return replace(factories.state(version), payload=payload, sha256=checksum(payload))
+
+
+def live() -> Live:
+    return Live(encoder=ENCODER, dimension=state_fakes.DIMENSION)
+
+
+class Replica:
+    """A watcher and what it follows."""
+
+    def __init__(self) -> None:
+        self.ledger = MemoryLedger()
+        self.live = live()
+        clock = ManualClock(factories.NOON)
+        self.watcher = StateWatcher(self.live, self.ledger, clock, replica="r-1")
+
+    def publish(self, published: RoutingStateRecord) -> bool:
+        with self.ledger.begin() as tx:
+            tx.states.publish(published)
+        return self.watcher.step()
+
+    def acknowledged(self, version: int) -> set[str]:
+        with self.ledger.begin() as tx:
+            return set(tx.states.acknowledged(version))
+
+
+def test_a_prepared_state_is_not_in_force_before_the_swap() -> None:
+    mine = live()
+    assert (mine.version(), mine.current(), mine.describe()) == (0, None, {"version": 0})
+    prepared = mine.prepare(record(1))
+    assert mine.version() == 0
+    assert mine.swap(prepared)
+    assert mine.version() == 1
+    assert mine.describe()["lambda"] == prepared.threshold
+
+
+def test_nothing_goes_back_to_an_older_version() -> None:
+    mine = live()
+    older, newer = mine.prepare(record(1)), mine.prepare(record(2))
+    assert mine.swap(newer)
+    assert not mine.swap(older)
+    assert not mine.swap(newer)
+    assert mine.current() is newer
+
+
+def damaged(whole: RoutingStateRecord) -> RoutingStateRecord:
+    middle = len(whole.payload) // 2
+    flipped = bytes([whole.payload[middle] ^ 0xFF])
+    return replace(whole, payload=whole.payload[:middle] + flipped + whole.payload[middle + 1 :])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(damaged(record(2)), id="damaged"),
+        pytest.param(replace(record(2), payload=record(2).payload[:100]), id="cut"),
+        pytest.param(factories.state(2), id="not a state"),
+        pytest.param(record(2, encoder="encoder-2"), id="another encoder"),
+        pytest.param(record(2, inside=9), id="another version inside"),
+    ],
+)
+def test_a_state_that_must_not_go_live_is_refused_once(
+    bad: RoutingStateRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = Replica()
+    assert replica.publish(record(1))
+    with caplog.at_level(logging.ERROR):
+        assert not replica.publish(bad)
+        assert not replica.watcher.step()
+    assert [r.getMessage() for r in caplog.records] == ["state.refused"]
+    assert replica.live.version() == 1
+    assert replica.acknowledged(1) == {"r-1"}
+    assert replica.acknowledged(2) == set()
+    # What comes after it is looked at again.
+    assert replica.publish(record(3))
+    assert replica.live.version() == 3
+
+
+def test_a_state_that_cannot_route_is_refused() -> None:
+    narrow = Live(encoder=ENCODER, dimension=state_fakes.DIMENSION + 1)
+    with pytest.raises(StateRefused, match="cannot route"):
+        narrow.prepare(record(1))
+
+
+def test_the_watcher_swaps_and_acknowledges_once() -> None:
+    replica = Replica()
+    assert not replica.watcher.step()
+    assert replica.publish(record(1))
+    assert replica.acknowledged(1) == {"r-1"}
+    assert not replica.watcher.step()
