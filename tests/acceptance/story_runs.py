@@ -87,7 +87,6 @@ def tell(
     judge: Callable[[RecordedTraffic], Judge] | None = None,
     judged_until: int | None = None,
     stop_at: int | None = None,
-    when_streaming: Callable[[], object] = lambda: None,
     **settings: float,
 ) -> StoryRun:
     """Run the story and return what was served.
@@ -98,8 +97,6 @@ def tell(
         Streamed requests after which the judge is away.
     stop_at
         Streamed requests after which the run ends.
-    when_streaming
-        Called between the warm start and the stream.
     """
     traffic = traffic_with(inject)
     ids = list(traffic.prompts)
@@ -112,7 +109,6 @@ def tell(
     run.warm += loop.serve(warm)
     loop.set_policy(replace(policy, label_rate=0.3))
     loop.settle()
-    when_streaming()
     total = len(ids) - WARM
     joins, regresses = int(JOINS_AT * total), int(REGRESSES_AT * total)
 

@@ -85,16 +85,10 @@ def test_a_stricter_target_costs_more_and_regrets_less() -> None:
 
 
 def test_inverted_labels_drive_traffic_to_the_reference() -> None:
-    """From the first streamed request on, acceptable is called unacceptable and vice versa."""
-    flips: list[bool] = []
-    run = tell(
-        judge=lambda traffic: Flipped(RecordedJudge(traffic, margin=MARGIN), flips),
-        stop_at=750,
-        when_streaming=lambda: flips.append(True),
-    )
-    late = run.two[-300:]
-    assert np.mean([s.decision.expert == GEMINI for s in run.warm + run.two[:50]]) < 0.99
-    assert np.mean([s.decision.expert == GEMINI for s in late]) >= 0.9
+    """Acceptable is called unacceptable and vice versa, from the first label on."""
+    run = tell(judge=lambda traffic: Flipped(RecordedJudge(traffic, margin=MARGIN)), stop_at=400)
+    assert np.mean([s.decision.expert == GEMINI for s in undisturbed().two[:400]]) < 0.8
+    assert np.mean([s.decision.expert == GEMINI for s in run.two]) >= 0.85
 
 
 def test_a_stopped_judge_lets_lambda_age_and_alarms() -> None:
@@ -184,21 +178,18 @@ def choices(run: StoryRun, state: RoutingState, ids: list[RequestId]) -> list[Ch
 
 
 class Flipped:
-    """An honest judge until told to lie; then y becomes 1 - y and grades turn around."""
+    """A judge whose y is 1 - y, while its grades stay as they are.
 
-    def __init__(self, honest: RecordedJudge, flips: list[bool]) -> None:
+    (Grades turned around as well would make a consistent judge of the opposite taste: the loop
+    learns it, and keeps the promise with respect to it.)
+    """
+
+    def __init__(self, honest: RecordedJudge) -> None:
         self._honest = honest
-        self._flips = flips
-        self.version = honest.version
+        self.version = f"flipped-{honest.version}"
 
     def compare(self, question: Question) -> Reply:
         reply = self._honest.compare(question)
-        if not self._flips or reply.grade_a is None or reply.grade_b is None:
-            return reply
         cheap_first = question.expert_a != GEMINI
         acceptable = reply.preference >= 0.5 if cheap_first else reply.preference <= 0.5
-        return Reply(
-            preference=float(acceptable != cheap_first),
-            grade_a=1.0 - reply.grade_a if cheap_first else reply.grade_a,
-            grade_b=reply.grade_b if cheap_first else 1.0 - reply.grade_b,
-        )
+        return replace(reply, preference=float(acceptable != cheap_first))
