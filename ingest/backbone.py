@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 CONNECTION_FILE = "connection.json"
 LOCK_FILE = "up.lock"
+_ADDRESSES = ("database_url", "bootstrap_servers", "http_url")
 MEMORY_ONLY = (
     "the embedded broker keeps its topics in memory: fine for trials and tests, never for"
     " production; set STEERSMAN_KAFKA_BOOTSTRAP_SERVERS to use a real Kafka"
@@ -100,8 +101,9 @@ def read_connection(run_dir: Path) -> dict[str, str]:
         None runs there.
     """
     try:
-        found: dict[str, str] = json.loads((run_dir / CONNECTION_FILE).read_text())
-    except (OSError, ValueError) as problem:
+        stored = json.loads((run_dir / CONNECTION_FILE).read_text())
+        found = {name: str(stored[name]) for name in _ADDRESSES}
+    except (OSError, ValueError, KeyError, TypeError) as problem:
         raise SettingsInvalid(
             "no database is named and no `steersman up` runs here: set STEERSMAN_DATABASE_URL and"
             " STEERSMAN_KAFKA_BOOTSTRAP_SERVERS, or start `steersman up` (STEERSMAN_RUN_DIR says"

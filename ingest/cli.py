@@ -36,6 +36,7 @@ app.add_typer(keys_app, name="keys")
 
 InputPrice = Annotated[float, typer.Option("--input", help="USD per million input tokens.")]
 OutputPrice = Annotated[float, typer.Option("--output", help="USD per million output tokens.")]
+ExpertName = Annotated[str, typer.Argument(help="The expert, as `experts list` shows it.")]
 RequestPrice = Annotated[float, typer.Option("--request", help="USD per request.")]
 
 
@@ -168,7 +169,12 @@ def policy_show() -> None:
 def policy_set(
     changes: Annotated[list[str], typer.Argument(help="name=value …, e.g. alpha=.08")],
 ) -> None:
-    """Change settings and wait until they are in force on every replica."""
+    """Change settings and wait until they are in force on every replica.
+
+    Example: steersman policy set alpha=0.08 label_rate=0.1
+
+    `steersman policy show` prints the names; the first time, reference=EXPERT is needed.
+    """
     from ingest.commands import Operator  # noqa: PLC0415
 
     pairs = dict(change.split("=", 1) for change in changes if "=" in change)
@@ -209,7 +215,13 @@ def experts_add(
     model: Annotated[str, typer.Option(help="The endpoint's model name.")] = "",
     api_key_env: Annotated[str, typer.Option(help="Variable that holds the key.")] = "",
 ) -> None:
-    """Register an expert; it is probed, shadowed, ramped and certified while traffic flows."""
+    """Register an expert; it is probed, shadowed, ramped and certified while traffic flows.
+
+    Example: steersman experts add gpt-small --input 0.15 --output 0.6
+    --base-url https://llm.example/v1 --api-key-env LLM_KEY
+
+    Without --base-url its answers come from recorded traffic.
+    """
     from ingest.commands import Operator  # noqa: PLC0415
 
     client = {"kind": "recorded"}
@@ -228,12 +240,15 @@ def experts_add(
 
 @experts_app.command("price")
 def experts_price(
-    name: str,
+    name: ExpertName,
     input_price: InputPrice = 0.0,
     output_price: OutputPrice = 0.0,
     request_price: RequestPrice = 0.0,
 ) -> None:
-    """Change an expert's price."""
+    """Change an expert's price; all of it: what is not named becomes 0.
+
+    Example: steersman experts price gpt-small --input 0.15 --output 0.6
+    """
     from ingest.commands import Operator  # noqa: PLC0415
 
     with _backbone() as backbone:
@@ -246,7 +261,7 @@ def experts_price(
 
 
 def _status_command(name: str, status: ExpertStatus, explanation: str) -> None:
-    def command(expert: str) -> None:
+    def command(expert: ExpertName) -> None:
         from ingest.commands import Operator  # noqa: PLC0415
 
         with _backbone() as backbone:
@@ -278,7 +293,9 @@ def state_show(limit: Annotated[int, typer.Option(help="How many states.")] = 10
 
 
 @state_app.command("rollback")
-def state_rollback(version: int) -> None:
+def state_rollback(
+    version: Annotated[int, typer.Argument(help="The state, as `state show` numbers it.")],
+) -> None:
     """Serve the scorer of an earlier state again and hold it; λ goes on being recomputed."""
     from recalibrate.rollback import roll_back  # noqa: PLC0415
 
@@ -292,7 +309,10 @@ def keys_create(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     scope: Annotated[list[str], typer.Option(help="read, route or admin; repeatable.")],
 ) -> None:
-    """Make a key and print it once; only its hash is stored."""
+    """Make a key and print it once; only its hash is stored.
+
+    Example: steersman keys create gateway --scope route --scope read
+    """
     from ingest import keys  # noqa: PLC0415
 
     with _backbone() as backbone:
