@@ -57,6 +57,11 @@ class Recalibrator:
         self._published = Published()
         self._refused_for = 0
 
+    @property
+    def labels(self) -> int:
+        """Return how many labels have been read."""
+        return self._window.labels
+
     def step(self) -> int | None:
         """Run one cycle if one is due; return the version published, None if none was."""
         self._touched |= self._window.read(self._ledger)
