@@ -56,12 +56,13 @@ def run_replay(
             f"{len(requests)} prompts have an answer of every chosen expert; the warm start needs"
             f" at least {LEAST_WARM} and must leave some to stream (--warm {warm})"
         )
-    policy = PolicySettings(reference=yardstick, alpha=alpha, label_rate=1.0)
+    policy = PolicySettings(reference=yardstick, alpha=alpha, label_rate=label_rate)
     cache = settings.cache_dir or settings.run_dir / "cache"
     with Progress(total=len(requests)) as show:
         encoder = CachedEncoder(SentenceEncoder(settings.encoder), cache)
         _encode(show, encoder, traffic, requests)
-        replayed = Replay(LocalLoop(traffic, policy, encoder), show, label_rate=label_rate)
+        loop = LocalLoop(traffic, replace(policy, label_rate=1.0), encoder)
+        replayed = Replay(loop, show, label_rate=label_rate)
         facts = replayed.run(file.name, (yardstick, *others), requests, warm=warm)
     summary = summarise(facts)
     print_summary(summary)
