@@ -75,7 +75,7 @@ LIGHT_ENTRIES = {
 }
 
 LONGEST = 400
-LONGER = {"store/ledger.py": 460}
+LONGER = {"store/ledger.py": 480}
 """Files over the limit and how long each may be; the port's promises are two thirds of it."""
 
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
