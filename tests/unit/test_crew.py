@@ -21,8 +21,13 @@ def until_stopped(stop: threading.Event) -> None:
 def test_a_stop_ends_every_member_with_status_0() -> None:
     crew = Crew()
     ended: list[str] = []
-    for name in ("a", "b"):
-        crew.add(name, lambda stop, name=name: (until_stopped(stop), ended.append(name)))  # type: ignore[misc]
+
+    def member(stop: threading.Event) -> None:
+        until_stopped(stop)
+        ended.append(threading.current_thread().name)
+
+    crew.add("a", member)
+    crew.add("b", member)
     crew.stop.set()
     assert crew.wait() == 0
     assert sorted(ended) == ["a", "b"]
