@@ -1,0 +1,372 @@
+"""One running router, asked and pestered as its users, operators and the kernel would."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from ingest import cli
+from ingest.backbone import CONNECTION_FILE, open_backbone, read_connection
+from ingest.broker import KafkaSink, KafkaSource
+from ingest.ports import Outbound
+from ingest.settings import ProcessSettings
+from ingest.topics import KafkaSettings, ReceivedEvent
+from ingest.wire import decode_decision
+from store.clock import SystemClock
+from store.errors import SettingsInvalid
+
+pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
+
+LIMIT_S = 120.0
+POLL_S = 0.1
+TOPICS = {
+    "math": ("integral", "derivative", "matrix", "prime", "vector", "theorem"),
+    "food": ("soup", "bread", "garlic", "oven", "onion", "sauce"),
+    "law": ("contract", "court", "appeal", "tort", "statute", "clause"),
+}
+CLOCK = SystemClock()
+NEVER = threading.Event()
+WHISPER = "whispered-prompt-text"
+
+
+def until(found: Callable[[], Any], *, what: str, limit_s: float = LIMIT_S) -> Any:
+    """Return the first true value of ``found``, looked for with patience."""
+    give_up = CLOCK.monotonic() + limit_s
+    while not (value := found()):
+        assert CLOCK.monotonic() < give_up, f"no {what} within {limit_s} s"
+        CLOCK.wait(NEVER, POLL_S)
+    return value
+
+
+def write_traffic(file: Path) -> None:
+    rng = random.Random(7)  # noqa: S311
+    with file.open("w") as lines:
+        for number in range(200):
+            topic = list(TOPICS)[number % len(TOPICS)]
+            prompt = f"{topic} {number}: " + " ".join(rng.choices(TOPICS[topic], k=6))
+            for model, cost, chance in (
+                ("strong", 1.0, 0.95),
+                ("small", 0.1, 0.2 if topic == "math" else 0.95),
+            ):
+                row = {"prompt_id": f"t{number}", "prompt": prompt, "model": model, "cost": cost}
+                lines.write(json.dumps(row | {"score": float(rng.random() < chance)}) + "\n")
+
+
+class Running:
+    """A ``steersman up`` in a directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run_dir = folder / "run"
+        self.log = folder / "up.log"
+        traffic = folder / "traffic.jsonl"
+        write_traffic(traffic)
+        self.environment = {
+            "STEERSMAN_RUN_DIR": str(self.run_dir),
+            "STEERSMAN_RECORDED": str(traffic),
+            "STEERSMAN_HTTP_PORT": "0",
+            "STEERSMAN_REPLICA": "r-1",
+        }
+        self.key = ""
+
+    def start(self) -> None:
+        (self.run_dir / CONNECTION_FILE).unlink(missing_ok=True)  # of one that was killed
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ingest.cli", "up"],
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        until(self._is_announced, what="connection file")
+        found = read_connection(self.run_dir)
+        self.url = found["http_url"]
+        self.kafka = KafkaSettings(bootstrap_servers=found["bootstrap_servers"], group_id="test")
+
+    def _is_announced(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-3_000:]
+        return (self.run_dir / CONNECTION_FILE).exists()
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60.0)
+
+    def cli(self, *arguments: str) -> tuple[int, str]:
+        """Run a command in this process, which has paid for the imports."""
+        said = io.StringIO()
+        status: object = 0
+        with (
+            mock.patch.dict(os.environ, self.environment),
+            mock.patch.object(sys, "argv", ["steersman", *arguments]),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
+            try:
+                cli.main()
+            except SystemExit as ended:
+                status = ended.code or 0
+        assert isinstance(status, int)
+        return status, said.getvalue()
+
+    def http(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        request = urllib.request.Request(  # noqa: S310  our own loopback address
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json", "authorization": f"Bearer {self.key}"},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30.0) as reply:  # noqa: S310
+                status, raw = reply.status, reply.read()
+        except urllib.error.HTTPError as refused:
+            status, raw = refused.code, refused.read()
+        with contextlib.suppress(ValueError):
+            return status, json.loads(raw)
+        return status, raw.decode()
+
+    def send(self, topic: str, *values: bytes) -> None:
+        with closing(KafkaSink(self.kafka)) as sink:
+            name = f"router.{topic}"
+            sink.publish([Outbound(topic=name, key=str(n), value=v) for n, v in enumerate(values)])
+
+    def read(
+        self, topic: str, enough: Callable[[list[ReceivedEvent]], bool]
+    ) -> list[ReceivedEvent]:
+        """Read a topic from its beginning until there is enough."""
+        seen: list[Any] = []
+        role = f"{topic}-{CLOCK.monotonic()}"
+        with closing(KafkaSource(self.kafka, topics=[f"router.{topic}"], role=role)) as source:
+
+            def look() -> bool:
+                seen.extend(source.poll(timeout_s=0.5, limit=500))
+                return enough(seen)
+
+            until(look, what=f"events in {topic}", limit_s=40.0)
+        return seen
+
+    def server_processes(self) -> list[str]:
+        """Return the command lines of servers that work for this run directory."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if str(self.run_dir) in command or self.kafka.bootstrap_servers in command:
+                    found.append(command)
+        return found
+
+
+def prompt(request_id: object, text: object, **changes: object) -> bytes:
+    body = {"schema": "steersman.prompt", "version": 1, "request_id": request_id, "prompt": text}
+    return json.dumps(body | changes).encode()
+
+
+def response(request_id: str, expert: str, **changes: object) -> bytes:
+    body = {"schema": "steersman.response", "version": 1, "request_id": request_id}
+    return json.dumps(body | {"expert": expert} | changes).encode()
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(tmp_path_factory.mktemp("up"))
+    try:
+        running.start()
+        assert running.http("GET", "/ready")[0] == 503  # no state yet
+        status, key = running.cli("keys", "create", "ann", "--scope", "admin")
+        assert status == 0, key
+        running.key = key.strip()
+        assert running.cli("experts", "add", "strong", "--request", "1")[0] == 0
+        status, said = running.cli("policy", "set", "reference=strong", "label_rate=1")
+        assert status == 0, said
+        assert running.cli("experts", "add", "small", "--request", ".1")[0] == 0
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.end(signal.SIGTERM)
+
+
+def test_a_policy_is_in_force_within_seconds(up: Running) -> None:
+    status, said = up.cli("policy", "set", "alpha=.15")
+    assert status == 0, said
+    found = re.search(r"in force as state (\d+) on r-1 after ([\d.]+) s", said)
+    assert found is not None, said
+    assert float(found[2]) < 5.0
+    assert up.http("GET", "/ready")[0] == 200
+    assert up.http("GET", "/v1/state")[1]["serving_version"] >= int(found[1])
+
+
+def test_an_unknown_reference_is_refused_at_once(up: Running) -> None:
+    status, said = up.cli("policy", "set", "reference=ghost")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "steersman experts list" in said
+
+
+def test_experts_are_added_once_over_http_and_cli(up: Running) -> None:
+    body = {"name": "http-one", "price": {"request_usd": 0.3}, "client": {"kind": "recorded"}}
+    assert up.http("POST", "/v1/experts", body)[0] == 201
+    assert up.http("POST", "/v1/experts", body)[0] == 409
+    assert up.cli("experts", "add", "cli-one", "--request", "0.3")[0] == 0
+    status, said = up.cli("experts", "add", "cli-one", "--request", "0.3")
+    assert (status, said) == (2, "steersman: expert cli-one exists already\n")
+    assert "http-one" in (listed := up.cli("experts", "list")[1])
+    assert "cli-one" in listed
+    until(lambda: {"http-one", "cli-one"} <= experts_served(up), what="state with both")
+
+    assert up.cli("experts", "pause", "cli-one")[0] == 0
+    until(lambda: "cli-one" not in able(up), what="state without the paused")
+
+
+def experts_served(up: Running) -> set[str]:
+    return set(up.http("GET", "/v1/state")[1]["serving"].get("experts", {}))
+
+
+def able(up: Running) -> set[str]:
+    experts = up.http("GET", "/v1/state")[1]["serving"].get("experts", {})
+    return {name for name, status in experts.items() if status != "paused"}
+
+
+@pytest.mark.parametrize(
+    "price", [{"request_usd": -1}, {"request_usd": 0}, {}, {"request_usd": "cheap"}]
+)
+def test_a_price_that_is_none_is_refused(up: Running, price: dict[str, object]) -> None:
+    body = {"name": "bad", "price": price, "client": {"kind": "recorded"}}
+    assert up.http("POST", "/v1/experts", body)[0] == 422
+
+
+def test_kafka_and_http_give_one_decision(up: Running) -> None:
+    up.send("prompts", prompt("both", f"soup and bread {WHISPER}"))
+    seen = up.read("decisions", lambda e: any(b'"both"' in one.value for one in e))
+    mine = [d for one in seen if (d := decode_decision(one.value)).request_id == "both"]
+    body = {"request_id": "both", "prompt": f"soup and bread {WHISPER}"}
+    status, decided = up.http("POST", "/v1/routing/decision", body)
+    assert status == 200
+    assert decided["expert"] == mine[0].expert
+    assert decided["decided_at"] == mine[0].decided_at.isoformat()
+    body["prompt"] = "another text"
+    assert up.http("POST", "/v1/routing/decision", body)[0] == 409
+    assert "steersman_decisions_total" in str(up.http("GET", "/metrics")[1])
+
+
+BAD_PROMPTS = {
+    "unreadable_json": [b"\xff\x00{", b"{"],
+    "unknown_version": [prompt("v", "x", version=2)],
+    "unknown_schema": [prompt("s", "x", schema="steersman.other")],
+    "missing_field": [prompt(None, "x"), prompt("m", None)],
+    "empty_field": [prompt("", "x"), prompt("e", " ")],
+    "prompt_too_long": [prompt("l", "x" * (64 * 1024 + 1))],
+    "far_future": [prompt("f", "x", created_at="2999-01-01T00:00:00Z")],
+    "not_finite": [b'{"schema":"steersman.prompt","version":1,"request_id":"n","prompt":NaN}'],
+    "request_conflict": [prompt("good-0", "a text that good-0 never had")],
+}
+
+
+def test_bad_prompts_are_told_why_and_cost_no_other(up: Running) -> None:
+    good = [prompt(f"good-{n}", f"court and clause {n}") for n in range(20)]
+    up.send("prompts", good[0])
+    up.read("decisions", lambda e: any(b'"good-0"' in one.value for one in e))
+    bad = [value for values in BAD_PROMPTS.values() for value in values]
+    mixed = [one for pair in zip(good[1:], bad, strict=False) for one in pair]
+    up.send("prompts", *mixed, *good[1 + len(bad) :])
+    letters = up.read("prompts.dlq", lambda e: len(e) >= len(bad))
+    told = {one.value: one.headers["reason"] for one in letters}
+    assert told == {v: code for code, values in BAD_PROMPTS.items() for v in values}
+    for number in range(20):
+        until(
+            lambda n=number: up.http("GET", f"/v1/decisions/good-{n}")[0] == 200,  # type: ignore[misc]
+            what=f"decision of good-{number}",
+        )
+
+
+def test_an_early_response_waits_and_an_unknown_expert_is_refused(up: Running) -> None:
+    up.send(
+        "responses",
+        response("early", "strong", cost_usd=1.0),
+        response("early", "ghost"),
+        response("early", "strong", cost_usd=-1.0),
+    )
+    letters = up.read("responses.dlq", lambda e: len(e) >= 2)
+    assert sorted(one.headers["reason"] for one in letters) == ["negative_number", "unknown_expert"]
+    decide = {"request_id": "early", "prompt": "garlic", "expert": "strong"}
+    assert up.http("POST", "/v1/routing/decision", decide)[0] == 200
+    until(lambda: "0 parked" in parked(up), what="delivery of the parked response")
+
+
+def parked(up: Running) -> str:
+    from store.postgres.connecting import raw_connection  # noqa: PLC0415
+
+    with raw_connection(read_connection(up.run_dir)["database_url"]) as connection:
+        waiting = connection.execute("SELECT count(*) FROM parked_responses").fetchone()
+        stored = connection.execute(
+            "SELECT count(*) FROM responses WHERE request_id = 'early'"
+        ).fetchone()
+    assert waiting is not None
+    assert stored is not None
+    return f"{waiting[0]} parked" if stored[0] else "not stored"
+
+
+def test_rollback_over_cli_and_http_holds(up: Running) -> None:
+    for go_back in (
+        lambda: up.cli("state", "rollback", "1"),
+        lambda: up.http("POST", "/v1/state/rollback", {"version": 1}),
+    ):
+        before = up.http("GET", "/v1/state")[1]["active"]["version"]
+        status, said = go_back()
+        assert status in {0, 200}, said
+        until(
+            lambda v=before: up.http("GET", "/v1/state")[1]["serving_version"] > v,  # type: ignore[misc]
+            what="newer state",
+        )
+        assert up.http("GET", "/v1/policy")[1]["settings"]["hold"] is True
+    status, said = up.cli("state", "rollback", "999999")
+    assert (status, said) == (2, "steersman: there is no state 999999\n")
+
+
+def test_a_second_up_is_refused(up: Running) -> None:
+    settings = ProcessSettings(run_dir=up.run_dir)
+    with pytest.raises(SettingsInvalid, match="runs in"):
+        open_backbone(settings, embedded=True).__enter__()
+    assert up.http("GET", "/ready")[0] == 200
+
+
+def test_a_kill_loses_nothing_that_was_acknowledged(up: Running) -> None:
+    body = {"request_id": "kept", "prompt": f"onion {WHISPER}"}
+    status, decided = up.http("POST", "/v1/routing/decision", body)
+    assert status == 200
+    version = up.http("GET", "/v1/state")[1]["active"]["version"]
+    assert up.end(signal.SIGKILL) == -signal.SIGKILL
+    up.start()
+    until(lambda: up.http("GET", "/ready")[0] == 200, what="readiness")
+    assert up.http("GET", "/v1/state")[1]["serving_version"] >= version
+    assert up.http("GET", "/v1/decisions/kept")[1] == decided
+    assert up.http("POST", "/v1/routing/decision", body)[1] == decided
+
+
+def test_a_stop_leaves_nothing_behind_and_no_secret_in_the_log(up: Running) -> None:
+    assert up.server_processes()
+    assert up.end(signal.SIGTERM) == 0
+    until(lambda: not up.server_processes(), what="end of the servers", limit_s=20.0)
+    assert not (up.run_dir / CONNECTION_FILE).exists()
+    log = up.log.read_text()
+    assert "up.ready" in log
+    for secret in (WHISPER, up.key, "court and clause", "a text that"):
+        assert secret not in log
+    status, said = up.cli("policy", "show")
+    assert status == 2
+    assert "start `steersman up`" in said
