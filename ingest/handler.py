@@ -220,7 +220,9 @@ class RequestHandler(ResponseHandler):
         """Take the sampled requests' share of the day's judge budget; what is not granted is
         recorded with π = 0: sampling has stopped, and the report says "not covered".
         """
-        wanted = sum(d.decision.is_sampled for d in good)
+        # A redelivered request has taken its share already.
+        decided = tx.decisions.find_many({d.prompt.request_id for d in good})
+        wanted = sum(d.decision.is_sampled and d.prompt.request_id not in decided for d in good)
         granted = wanted
         if wanted:
             granted = tx.operations.reserve(
@@ -234,7 +236,8 @@ class RequestHandler(ResponseHandler):
         kept = 0
         within: list[Decided] = []
         for item in good:
-            kept += item.decision.is_sampled
+            is_first = item.prompt.request_id not in decided
+            kept += item.decision.is_sampled and is_first
             spent = kept > granted
             decision = replace(item.decision, inclusion_probability=0.0, is_sampled=False)
             within.append(replace(item, decision=decision) if spent else item)

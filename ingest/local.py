@@ -40,6 +40,10 @@ from store.records import (
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BATCH = 16
 SECONDS_PER_BATCH = 0.3
+NOMINAL_USD = 1.0
+"""Price of a request in traffic without costs."""
+LEAST_USD = 1e-9
+"""A recorded cost of zero still needs a positive price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +181,8 @@ def request_price(traffic: RecordedTraffic, expert: ExpertId, among: Sequence[Re
 
     Traffic without costs gets a nominal one; only quality and regret mean something then.
     """
-    return Price(request_usd=traffic.mean_cost(expert, among) or 1.0)
+    mean = traffic.mean_cost(expert, among)
+    return Price(request_usd=NOMINAL_USD if mean is None else max(mean, LEAST_USD))
 
 
 def with_label_rate(policy: PolicySettings, rate: float) -> PolicySettings:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from river import linear_model, optim
 
 from store.records import FloatArray
 
@@ -25,6 +24,8 @@ class GapConfidence:
     """Online logistic regression of "first at least as good" on the gap."""
 
     def __init__(self) -> None:
+        from river import linear_model, optim  # noqa: PLC0415  slow; serving never learns
+
         self._model = linear_model.LogisticRegression(
             optimizer=optim.SGD(LEARNING_RATE), intercept_lr=LEARNING_RATE
         )

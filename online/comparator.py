@@ -8,7 +8,6 @@ features are descriptions, not names.
 from __future__ import annotations
 
 import numpy as np
-from river import linear_model, optim
 
 from online.cargo import sigmoid
 from store.records import FloatArray
@@ -30,6 +29,8 @@ class Comparator:
     """Online logistic regression without intercept on the difference of two descriptions."""
 
     def __init__(self) -> None:
+        from river import linear_model, optim  # noqa: PLC0415  slow; serving never learns
+
         self._model = linear_model.LogisticRegression(
             optimizer=optim.SGD(LEARNING_RATE), intercept_lr=0.0
         )

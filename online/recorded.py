@@ -70,14 +70,22 @@ def load_recorded(path: Path) -> RecordedTraffic:
         raise SettingsInvalid(f"{path} is not a file")
     rows = _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
     traffic = RecordedTraffic()
-    for number, row in enumerate(rows, start=1):
-        try:
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):  # noqa: B007  named in the message
             _add(traffic, row)
-        except (KeyError, TypeError, ValueError) as problem:
-            raise SettingsInvalid(f"{path}, row {number}: {problem}") from problem
+    except (KeyError, TypeError, ValueError) as problem:
+        raise SettingsInvalid(_where(path, number, problem)) from problem
     if not traffic.answers:
         raise SettingsInvalid(f"{path} holds no rows")
     return traffic
+
+
+def _where(path: Path, number: int, problem: Exception) -> str:
+    """Return what is wrong and near which row (a row that cannot be parsed was never numbered)."""
+    if isinstance(problem, json.JSONDecodeError):
+        return f"{path}, after row {number}: a line is no JSON ({problem.msg})"
+    return f"{path}, row {number}: {problem}"
 
 
 class RecordedClient:
@@ -91,7 +99,10 @@ class RecordedClient:
         found = self._traffic.answers.get((request_id, self._expert.name))
         if found is None:
             raise ExpertUnavailable(f"no recorded answer of {self._expert.name} to {request_id}")
-        return Answer(text=found.text, cost_usd=found.cost_usd or self._expert.price.request_usd)
+        return Answer(
+            text=found.text,
+            cost_usd=self._expert.price.request_usd if found.cost_usd is None else found.cost_usd,
+        )
 
 
 def _add(traffic: RecordedTraffic, row: Mapping[str, object]) -> None:

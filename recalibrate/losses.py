@@ -49,4 +49,3 @@ def set_fpr(
         drops[gated] = 0.0
         floor = np.where(gated, stage_one_loss, 0.0)
     return Losses(points=np.where(wrong, scores, -np.inf), drops=drops, floor=floor)
-

@@ -44,7 +44,7 @@ def roll_back(ledger: Ledger, version: int, *, actor: str, clock: Clock) -> int:
         if version == active.version:
             raise RequestConflict("already_active", f"state {version} is active", field="version")
         policy = replace(current[1], hold=True)
-        policy_version = tx.policies.set(policy, actor=actor, now=now)
+        policy_version = tx.policies.set(policy, actor=actor, now=now, after=current[0])
         old = load_state(record.payload, sha256=record.sha256)
         pool = pool_of(tx.experts.all(), output_tokens=tx.responses.mean_output_tokens())
         state = replace(

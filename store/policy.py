@@ -64,8 +64,16 @@ class PolicySettings:
         ]
         if not 0.0 <= self.label_rate <= 1.0:
             problems.append(f"label_rate must be in [0, 1], got {self.label_rate}")
-        if not 0.9 <= self.label_discount <= 1.0:
-            problems.append(f"label_discount must be in [0.9, 1], got {self.label_discount}")
+        if not 0.99 < self.label_discount <= 1.0:
+            problems.append(
+                f"label_discount must be above 0.99 and at most 1, got {self.label_discount}: with"
+                " less, 100 effective labels cannot come together and λ stays SAFE"
+            )
+        if self.alpha <= self.ramp_quota:
+            problems.append(
+                f"alpha ({self.alpha}) must exceed ramp_quota ({self.ramp_quota}), which is"
+                " charged to it"
+            )
         if not (math.isfinite(self.cost_weight) and self.cost_weight >= 0.0):
             problems.append(f"cost_weight must be finite and >= 0, got {self.cost_weight}")
         problems += [
