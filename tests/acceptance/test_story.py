@@ -26,7 +26,8 @@ from tests.acceptance.story_runs import (
     tell,
 )
 
-pytestmark = pytest.mark.slow
+# The first test encodes every prompt of the demo, unless the cache has them.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 ALPHA = 0.10
 
 
