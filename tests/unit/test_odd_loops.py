@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from store.errors import SettingsInvalid
+from store.policy import PolicySettings
 from store.records import ExpertId, Reason
 from tests.unit.loop_fakes import (
     QUALITY,
@@ -27,11 +29,11 @@ pytestmark = pytest.mark.usefixtures("few_cycles")
 @pytest.mark.parametrize(
     "change",
     [
-        {"alpha": 0.001},
+        {"alpha": 0.001, "ramp_quota": 0.0},
         {"label_rate": 0.0},
         {"epsilon": 0.05},
         {"cost_weight": 1e300},
-        {"label_discount": 0.9},
+        {"label_discount": 0.991},
         {"age_half_life_requests": 1},
     ],
 )
@@ -82,3 +84,9 @@ def test_a_spent_budget_stops_sampling_and_not_serving() -> None:
     served = run(made, first=TRAINED)
     assert {s.decision.inclusion_probability for s in served} == {0.0}
     assert regret(served) <= 0.2 + 3.0 * (0.2 * 0.8 / 96) ** 0.5
+
+
+@pytest.mark.parametrize("change", [{"label_discount": 0.99}, {"alpha": 0.01}])
+def test_settings_that_always_mean_safe_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(SettingsInvalid, match=next(iter(change))):
+        PolicySettings(reference=ExpertId("strong"), **change)  # type: ignore[arg-type]
