@@ -7,7 +7,7 @@ are left out, so that a run is a pure function of its traffic and settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ingest.announce import announce_alert, announce_labels
@@ -183,11 +183,6 @@ def request_price(traffic: RecordedTraffic, expert: ExpertId, among: Sequence[Re
     """
     mean = traffic.mean_cost(expert, among)
     return Price(request_usd=NOMINAL_USD if mean is None else max(mean, LEAST_USD))
-
-
-def with_label_rate(policy: PolicySettings, rate: float) -> PolicySettings:
-    """Return the policy with another share of judged requests."""
-    return replace(policy, label_rate=rate)
 
 
 def _chunks(requests: Sequence[RequestId]) -> Iterator[Sequence[RequestId]]:

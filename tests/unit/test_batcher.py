@@ -46,10 +46,10 @@ class Gated:
     def on_responses(
         self, batch: Sequence[ResponseReceived]
     ) -> list[ResponseOutcome | EventRejected]:
-        raise NotImplementedError
+        raise AssertionError("the batcher only asks for decisions")
 
     def on_feedback(self, feedback: Feedback) -> bool:
-        raise NotImplementedError
+        raise AssertionError("the batcher only asks for decisions")
 
 
 def queue_behind_the_gate(
