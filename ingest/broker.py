@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,22 +29,25 @@ CLOSE_S = 5.0
 DIRECT = "direct"
 
 
-class DirectSocket(KafkaNetSocket):  # type: ignore[misc]  # untyped base
-    """Connects like the library's own, but closes a socket that could not connect.
+class ForgottenSocket(socket.socket):
+    """Closes itself when it is collected, without a warning.
 
-    The library drops it, which warns (``ResourceWarning``) with every attempt while a broker is
-    away. A "proxy" of scheme ``direct`` selects this class.
+    The library forgets a socket that could not connect, and one whose last bytes were still to
+    be written when its client was closed: Python would warn (``ResourceWarning``) each time.
     """
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class DirectSocket(KafkaNetSocket):  # type: ignore[misc]  # untyped base
+    """Connects like the library's own; selected by a "proxy" of scheme ``direct``."""
 
     SCHEMES = (DIRECT,)
 
-    async def sock_connect(self, net: Any, sock: Any, *address: Any, **limits: Any) -> Any:
-        """Connect ``sock`` or close it."""
-        try:
-            return await super().sock_connect(net, sock, *address, **limits)
-        except BaseException:  # cancelled too
-            sock.close()
-            raise
+    def socket(self, *kind: Any) -> ForgottenSocket:
+        """Return a new socket of this address family, type and protocol."""
+        return ForgottenSocket(*kind)
 
 
 class KafkaSource:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from ingest.broker import KafkaSink, KafkaSource, ensure_topics
+from ingest.broker import ForgottenSocket, KafkaSink, KafkaSource, ensure_topics
 from ingest.memory_stream import MemoryBroker, MemorySink, MemorySource
 from ingest.ports import Event, EventSink, EventSource, Outbound
 from ingest.topics import KafkaSettings, ReceivedEvent
@@ -222,6 +222,15 @@ def test_an_unreachable_broker_is_reported_within_a_bound(nowhere: KafkaSettings
     source.close()
     sink.close()
     assert threading.active_count() == threads
+
+
+def test_a_socket_that_the_library_forgets_is_closed_quietly() -> None:
+    forgotten, other = socket.socketpair()
+    kept = ForgottenSocket(fileno=forgotten.detach())
+    with other:
+        del kept  # a warning would fail the test
+        other.settimeout(1.0)
+        assert other.recv(1) == b""
 
 
 @pytest.mark.kafka
