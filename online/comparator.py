@@ -2,7 +2,8 @@
 
 P(A beats B | x) = sigmoid(w · (f(x, A) − f(x, B))): antisymmetric by construction, unlike the
 paper's classifier on one-hot ids, and usable for an expert that joined a minute ago because the
-features are descriptions, not names.
+features are descriptions, not names. "Beats" is ``cargo.outcome``: the better answer, or the
+cheaper of two that are acceptable against each other.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Comparator:
         )
 
     def learn(self, first: FloatArray, second: FloatArray, *, beats: float, weight: float) -> None:
-        """Update with one judged pair; ``beats`` is 1, 0.5 for a tie, or 0."""
+        """Update with one judged pair; ``beats`` is from ``cargo.outcome``."""
         x = dict(zip(FEATURES, (first - second).tolist(), strict=True))
         for outcome, share in ((True, beats), (False, 1.0 - beats)):
             if share > 0.0:

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from online.cargo import GapConfidence
+from online.cargo import GapConfidence, outcome, within
 from online.clusters import membership
 from online.comparator import Comparator, features
 from online.isotonic import KNOTS, MIN_PAIRS, fit_knots
@@ -52,6 +52,8 @@ class LearnSettings:
     relative_costs: tuple[float, ...]
     """Expected cost over the reference's, by column."""
     cost_weight: float
+    margin: float
+    """How much worse a judged answer may be and still be acceptable."""
 
 
 class OnlineLearner:
@@ -180,19 +182,23 @@ class OnlineLearner:
         first, second = (int(i) for i in np.argsort(-utility, kind="stable")[:2])
         if first not in known or second not in known:
             return
-        realised = {
-            m: known[m] - self._settings.cost_weight * float(self._costs[m])
-            for m in (first, second)
-        }
-        lead = realised[first] - realised[second]
+        lead = known[first] - known[second]
+        margin = self._settings.margin
         self._gaps[e].learn(
-            float(utility[first] - utility[second]), first_holds=lead >= 0.0, weight=weight
+            float(utility[first] - utility[second]),
+            first_holds=within(-lead, margin),
+            weight=weight,
         )
         described = features(
             table=table, calibrated=calibrated, cosine=cosine, relative_cost=self._costs
         )
-        beats = 0.5 if lead == 0.0 else float(lead > 0.0)
-        self._comparators[e].learn(described[first], described[second], beats=beats, weight=weight)
+        saving = float(self._costs[second] - self._costs[first])
+        self._comparators[e].learn(
+            described[first],
+            described[second],
+            beats=outcome(lead, saving, margin=margin),
+            weight=weight,
+        )
 
     def _refit(self) -> None:
         means = self._means()

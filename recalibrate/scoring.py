@@ -18,6 +18,7 @@ from recalibrate.inputs import Inputs
 from store.clock import Clock
 from store.errors import StateRefused
 from store.ledger import Ledger
+from store.policy import PolicySettings
 from store.records import ExpertId, Float32Array, SampledRequest
 
 
@@ -49,7 +50,7 @@ class ScorerSource:
             self._centroids = self._clusters(inputs.policy.cluster_prompts)
         if self._centroids is None:
             return None
-        settings = _settings(pool, inputs.policy.reference, inputs.policy.cost_weight)
+        settings = _settings(pool, inputs.policy)
         if self._learner is None or not self._learner.uses(self._centroids, settings):
             self._learner = Learner(self._centroids, settings)
         return self._learner.replay(window)
@@ -87,12 +88,14 @@ def held(
     return model.restricted([m.name for m in pool])
 
 
-def _settings(pool: Sequence[PoolMember], reference: ExpertId, cost_weight: float) -> LearnSettings:
+def _settings(pool: Sequence[PoolMember], policy: PolicySettings) -> LearnSettings:
+    reference = policy.reference
     unit = next((m.cost(NOMINAL_INPUT_TOKENS) for m in pool if m.name == reference), None)
     if unit is None:
         raise StateRefused(f"the reference {reference!r} is paused or retired")
     return LearnSettings(
         columns=tuple(m.name for m in pool),
         relative_costs=tuple(m.cost(NOMINAL_INPUT_TOKENS) / unit for m in pool),
-        cost_weight=cost_weight,
+        cost_weight=policy.cost_weight,
+        margin=policy.margin,
     )

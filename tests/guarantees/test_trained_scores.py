@@ -134,7 +134,9 @@ def shipped(rng: np.random.Generator, run: int) -> tuple[ScorerModel, list[Judge
     x = prompts(rng, LABELS)
     y = acceptable(rng, x)
     rows = [judged(n, x[n], float(y[n]), run=run) for n in range(LABELS)]
-    settings = LearnSettings(columns=(REFERENCE, CHEAP), relative_costs=(1.0, 0.1), cost_weight=1.0)
+    settings = LearnSettings(
+        columns=(REFERENCE, CHEAP), relative_costs=(1.0, 0.1), cost_weight=1.0, margin=0.05
+    )
     learner = OnlineLearner(_centroids(), settings)
     for row in rows:
         learner.learn(row)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from online.cargo import GapConfidence, confidence, sigmoid
+from online.cargo import GapConfidence, confidence, outcome, sigmoid
 from online.comparator import Comparator, probability
 from online.route import Choice, route
 from online.state import RoutingState
@@ -69,6 +69,25 @@ def test_a_tie_teaches_no_preference() -> None:
     for _ in range(100):
         learnt.learn(np.ones(4), np.zeros(4), beats=0.5, weight=1.0)
     assert probability(np.ones(4), np.zeros(4), learnt.frozen()) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("lead", "saving", "beats"),
+    [
+        (0.2, 0.0, 1.0),  # better
+        (0.2, -0.9, 1.0),  # better and dearer: quality beyond the margin comes first
+        (-0.2, 0.9, 0.0),  # worse and cheaper
+        (0.05, -0.9, 0.0),  # as good, dearer; 0.05 is the margin itself
+        (-0.05, 0.9, 1.0),  # as good, cheaper
+        (0.9 - 0.85, -0.1, 0.0),  # the margin after rounding
+        (0.0, 0.0, 0.5),
+    ],
+)
+def test_a_judged_pair_is_won_by_quality_beyond_the_margin_and_by_cost_within(
+    lead: float, saving: float, beats: float
+) -> None:
+    assert outcome(lead, saving, margin=0.05) == beats
+    assert outcome(-lead, -saving, margin=0.05) == 1.0 - beats
 
 
 def chosen(made: RoutingState, n: int) -> Choice:

@@ -18,7 +18,9 @@ from store.records import FOLDS, PROBE, ExpertId, Float32Array, Label, RequestId
 from tests.factories import NOON, decided, label
 
 A, B, C = (ExpertId(name) for name in "abc")
-SETTINGS = LearnSettings(columns=(A, B, C), relative_costs=(1.0, 0.3, 0.1), cost_weight=0.5)
+SETTINGS = LearnSettings(
+    columns=(A, B, C), relative_costs=(1.0, 0.3, 0.1), cost_weight=0.5, margin=0.05
+)
 REQUESTS = 150
 
 
