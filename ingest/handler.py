@@ -121,14 +121,14 @@ class RequestHandler(ResponseHandler):
     def on_prompts(self, batch: Sequence[PromptReceived]) -> list[Recorded | EventRejected]:
         """Decide each prompt once; a redelivered one gets its stored decision.
 
-        One routing state serves the whole batch, and one transaction stores it. The judge's daily
-        budget is taken in that transaction: what is granted decides π.
+        One routing state serves the whole batch, the newest once its prompts are encoded, and one
+        transaction stores it. The judge's daily budget is taken in that transaction: what is
+        granted decides π.
         """
-        state = self._live.current()
-        if state is None:
-            raise StoreUnavailable("no routing state is loaded yet; try again")
+        self._state()
         started = self._clock.monotonic()
         embeddings = self._encoder.encode([prompt.text for prompt in batch])
+        state = self._state()
         encode_us = int(1e6 * (self._clock.monotonic() - started) / max(1, len(batch)))
         decided: list[Decided | EventRejected] = []
         for prompt, embedding in zip(batch, embeddings, strict=True):
@@ -137,6 +137,12 @@ class RequestHandler(ResponseHandler):
             except EventRejected as rejected:
                 decided.append(rejected)
         return self._store(decided, state)
+
+    def _state(self) -> RoutingState:
+        state = self._live.current()
+        if state is None:
+            raise StoreUnavailable("no routing state is loaded yet; try again")
+        return state
 
     def _decide(
         self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState, encode_us: int

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_TOKENS = 256
+TEXTS_AT_ONCE = 4
+"""Texts in one pass of the model, neighbours by length: padding to the longest of 32 costs more on
+a CPU than small passes do (DESIGN.md, 16)."""
 BUNDLED = "bundled"
 
 
@@ -86,7 +89,10 @@ class SentenceEncoder:
     def encode(self, texts: Sequence[str]) -> Float32Array:
         with self._lock, self._inference():
             vectors = self._model.encode(
-                list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False
+                list(texts),
+                batch_size=TEXTS_AT_ONCE,
+                normalize_embeddings=True,
+                show_progress_bar=False,
             )
         return np.asarray(vectors, dtype=np.float32)
 

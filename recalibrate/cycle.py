@@ -129,7 +129,9 @@ class Recalibrator:
 
     def _publish(self, inputs: Inputs, outcome: Outcome) -> int:
         self._send(publish(self._ledger, self._clock, inputs, outcome, announce=self._announce))
-        self._published = Published(labels=self._window.labels, seq=inputs.last_seq)
+        self._published = Published(
+            labels=self._window.labels, seq=inputs.last_seq, version=outcome.state.version
+        )
         facts = {
             "version": outcome.state.version,
             "threshold": outcome.threshold.value,

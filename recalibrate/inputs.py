@@ -38,6 +38,8 @@ class Inputs:
     """None before the first state, and when the active one cannot be read."""
     active_version: int
     last_seq: int
+    newest_version: int
+    """State version of the newest decision."""
     watermark: int
     from_seq: int
     """Labels before this ledger sequence left the window at the last alarm."""
@@ -49,6 +51,7 @@ class Published:
 
     labels: int = 0
     seq: int = 0
+    version: int = 0
 
 
 def read_inputs(ledger: Ledger, clock: Clock) -> Inputs | None:
@@ -67,18 +70,25 @@ def read_inputs(ledger: Ledger, clock: Clock) -> Inputs | None:
             active=_loaded(record),
             active_version=record.version if record else 0,
             last_seq=tx.decisions.last_seq(),
+            newest_version=tx.decisions.newest_version(),
             watermark=tx.decisions.watermark(now=clock.now(), timeout_s=LABEL_TIMEOUT_S),
             from_seq=window_from(tx.operations.alerts(limit=100)),
         )
 
 
 def is_due(inputs: Inputs, published: Published, *, labels: int) -> bool:
-    """Return whether labels, policy, pool or age ask for a new state."""
+    """Return whether labels, policy, pool or age ask for a new state.
+
+    Labels do not while the state last published has served nobody: its successor would only
+    replace what no request has seen.
+    """
     active = inputs.active
     if active is None or active.policy_version != inputs.policy_version:
         return True
     if _shape(inputs.experts) != [(m.name, m.status, m.price) for m in active.pool]:
         return True
+    if inputs.active_version == published.version > inputs.newest_version:
+        return False
     fresh = labels - published.labels
     joining = any(e.status is ExpertStatus.REGISTERED for e in inputs.experts)
     aged = inputs.last_seq - published.seq >= AGE_EVERY_REQUESTS

@@ -26,7 +26,10 @@ def loop_facts(summary: Summary) -> list[tuple[str, str]]:
         took = f"median {pace.median_took_ms:,.0f} ms, longest {words.count(pace.max_took_ms)} ms"
         facts.append(("Time of one", took))
     facts += [
-        ("Routing states that served", f"{pace.states_served:,} versions, swapped while serving"),
+        (
+            "Routing states that served",
+            f"{pace.states_served:,} of {pace.count:,} versions, swapped while serving",
+        ),
         ("Distinct gap confidences", f"{pace.distinct_gap_confidences:,}"),
         (
             "Labels",

@@ -128,6 +128,10 @@ class Decisions(Protocol):
         """Return the highest ``seq`` given so far, 0 before the first."""
         ...
 
+    def newest_version(self) -> int:
+        """Return the state version of the decision with the highest ``seq``, 0 before the first."""
+        ...
+
 
 class Responses(Protocol):
     """Served answers, one per request; shadow answers, one per request and expert."""

@@ -118,6 +118,10 @@ class MemoryDecisions:
     def last_seq(self) -> int:
         return self._tables.counters.get("seq", 0)
 
+    def newest_version(self) -> int:
+        newest = next(reversed(self._tables.decisions.values()), None)
+        return newest.state_version if newest is not None else 0
+
 
 def _is_same_answer(one: ResponseReceived, other: ResponseReceived) -> bool:
     return (one.expert, one.text, one.cost_usd) == (other.expert, other.text, other.cost_usd)

@@ -218,6 +218,10 @@ class PostgresDecisions:
     def last_seq(self) -> int:
         return self._connection.scalar(select(func.coalesce(_last_seq(), 0))) or 0
 
+    def newest_version(self) -> int:
+        newest = select(decisions.c.state_version).order_by(decisions.c.seq.desc()).limit(1)
+        return self._connection.scalar(newest) or 0
+
 
 def _last_seq() -> ScalarSelect[int]:
     return select(func.max(decisions.c.seq)).scalar_subquery()

@@ -112,9 +112,17 @@ def test_seq_follows_the_order_of_batches_and_of_each_batch(ledger: Ledger) -> N
         assert tx.decisions.last_seq() == seqs[-1]
 
 
-def test_last_seq_is_zero_before_the_first_decision(ledger: Ledger) -> None:
+def test_the_newest_decision_says_which_state_serves(ledger: Ledger) -> None:
     with ledger.begin() as tx:
-        assert tx.decisions.last_seq() == 0
+        tx.decisions.record([decided("a", state_version=7), decided("b", state_version=8)])
+        tx.decisions.record([decided("c", state_version=6)])
+    with ledger.begin() as tx:
+        assert tx.decisions.newest_version() == 6
+
+
+def test_before_the_first_decision_there_is_no_newest(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        assert (tx.decisions.last_seq(), tx.decisions.newest_version()) == (0, 0)
 
 
 def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:

@@ -133,6 +133,24 @@ def test_labels_against_an_old_reference_do_not_calibrate_the_new_one() -> None:
     assert state_of(made).effective_labels <= 320
 
 
+def test_labels_do_not_replace_a_state_that_has_served_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inputs, "MIN_NEW_LABELS", 20)
+    made = trained(more=80)
+    ids = list(made.traffic.prompts)
+    list(made.serve(ids[TRAINED : TRAINED + 64], judge=lambda: False))
+    published = []
+    for _ in range(4):
+        assert made.worker.step()
+        published.append(made.recalibrator.step())
+    assert [version is not None for version in published] == [True, False, False, False]
+    made.settle()
+    (*served,) = made.serve(ids[TRAINED + 64 :], judge=lambda: False)
+    assert served[0].decision.state_version == published[0]
+    assert state_of(made).version == served[0].decision.state_version + 1
+
+
 def test_a_paused_expert_leaves_the_pool_at_once() -> None:
     made = trained(more=64)
     set_status(made, SMALL, ExpertStatus.CERTIFIED, ExpertStatus.PAUSED)
