@@ -10,11 +10,16 @@ from online.learn import JudgedRequest
 from online.state import RoutingState
 from recalibrate.controller import Threshold
 from recalibrate.drift import THRESHOLD, TOLERANCE, evidence_of_regression
+from recalibrate.realised import at_least
+from recalibrate.rolling import FLOOR
 from recalibrate.window import traffic_outcomes
 from store.records import Alert, AlertKind, Expert, ExpertId, ExpertStatus, Reason
 
 WINDOW_AFTER_ALARM = 200
 """Judged requests that stay in the window after an alarm (promise.md section 6: reset)."""
+
+BASELINE_CONFIDENCE = 0.9
+"""Of the baseline: a mean of some hundred labels is itself off by .04, and would alarm for it."""
 
 
 def regressions(
@@ -26,11 +31,11 @@ def regressions(
     """
     kept, alerts = [], []
     for expert in experts:
-        if expert.baseline_mean is None or expert.name == reference:
+        if expert.baseline_floor is None or expert.name == reference:
             kept.append(expert)
             continue
         outcomes = traffic_outcomes(rows, expert.name, after_seq=expert.baseline_seq)
-        evidence = evidence_of_regression(outcomes, baseline_mean=expert.baseline_mean)
+        evidence = evidence_of_regression(outcomes, baseline_floor=expert.baseline_floor)
         if evidence < THRESHOLD:
             kept.append(expert)
             continue
@@ -39,7 +44,7 @@ def regressions(
         kept.append(
             replace(
                 expert,
-                baseline_mean=alert.evidence["recent_mean"],
+                baseline_floor=_floor(outcomes[-WINDOW_AFTER_ALARM:]),
                 baseline_seq=rows[-1].request.seq,
             )
         )
@@ -71,15 +76,37 @@ def window_from(alerts: Sequence[Alert]) -> int:
     return int(max(cuts, default=0))
 
 
-def certified_baseline(expert: Expert, rows: Sequence[JudgedRequest]) -> Expert:
-    """Return a newly certified expert with the baseline of its regression test."""
+def with_baselines(
+    experts: Sequence[Expert],
+    rows: Sequence[JudgedRequest],
+    *,
+    reference: ExpertId,
+    is_new_reference: bool,
+) -> list[Expert]:
+    """Return the experts, each certified one with a baseline once it has the labels for it.
+
+    A new reference voids every baseline: an outcome is against the reference of its day.
+    ``rows`` hold labels against the present one only.
+    """
+    return [
+        _with_baseline(replace(e, baseline_floor=None) if is_new_reference else e, rows)
+        if e.name != reference
+        else replace(e, baseline_floor=None)
+        for e in experts
+    ]
+
+
+def _with_baseline(expert: Expert, rows: Sequence[JudgedRequest]) -> Expert:
+    if expert.status is not ExpertStatus.CERTIFIED or expert.baseline_floor is not None:
+        return expert
     outcomes = traffic_outcomes(rows, expert.name, after_seq=0)
-    return replace(
-        expert,
-        status=ExpertStatus.CERTIFIED,
-        baseline_mean=sum(outcomes) / len(outcomes),
-        baseline_seq=rows[-1].request.seq,
-    )
+    if len(outcomes) < FLOOR:
+        return expert
+    return replace(expert, baseline_floor=_floor(outcomes), baseline_seq=rows[-1].request.seq)
+
+
+def _floor(outcomes: Sequence[int]) -> float:
+    return at_least(sum(outcomes), len(outcomes), confidence=BASELINE_CONFIDENCE)
 
 
 def _regression(
@@ -98,16 +125,17 @@ def _regression(
         subject=expert.name,
         message=(
             f"{expert.name} is acceptable on {mean:.2f} of its last {len(recent)} judged requests,"
-            f" {expert.baseline_mean or 0.0:.2f} before; the window behind λ was cut to the last"
-            f" {min(WINDOW_AFTER_ALARM, len(rows))} judged requests"
+            f" at least {expert.baseline_floor or 0.0:.2f} before; the window behind λ was cut to"
+            f" the last {min(WINDOW_AFTER_ALARM, len(rows))} judged requests"
         ),
         guarantee=(
             f"at most one false alarm in {THRESHOLD:.0f} labels of this expert on average, as long"
-            f" as it is acceptable at least {TOLERANCE:g} below its baseline"
+            f" as it is acceptable at most {TOLERANCE:g} less often than before (a"
+            f" {BASELINE_CONFIDENCE:.0%} lower limit)"
         ),
         evidence={
             "process": evidence,
-            "baseline_mean": expert.baseline_mean or 0.0,
+            "baseline_floor": expert.baseline_floor or 0.0,
             "recent_mean": mean,
             "labels": float(len(outcomes)),
             "window_from": float(cut),

@@ -74,6 +74,12 @@ def wilson(successes: int, trials: int) -> Interval:
     return Interval(value=successes / trials, low=float(found.low), high=float(found.high))
 
 
+def at_least(successes: int, trials: int, *, confidence: float) -> float:
+    """Return the exact one-sided lower limit of a share; ``trials`` must be positive."""
+    test = binomtest(successes, trials, alternative="greater")
+    return float(test.proportion_ci(confidence, method="exact").low)
+
+
 def ratio_of_means(numerator: FloatArray, denominator: FloatArray) -> Interval | None:
     """Return mean(numerator) / mean(denominator) with its interval over requests.
 

@@ -271,8 +271,8 @@ class Experts(Protocol):
         """Change the price. Raises ``NotFound`` (code ``unknown_expert``)."""
         ...
 
-    def set_baseline(self, name: ExpertId, *, mean: float, seq: int) -> None:
-        """Reset the regression test of an expert."""
+    def set_baseline(self, name: ExpertId, *, floor: float | None, seq: int) -> None:
+        """Reset the regression test of an expert; without a floor it rests."""
         ...
 
 

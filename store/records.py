@@ -152,8 +152,8 @@ class Expert:
     Secrets are named by environment variable, never stored."""
     added_at: datetime
     status_changed_at: datetime
-    baseline_mean: float | None = None
-    """Mean outcome at certification or the last reset of its regression test."""
+    baseline_floor: float | None = None
+    """Lower limit of P(acceptable) at certification or the last reset of its regression test."""
     baseline_seq: int = 0
     """Labels after this ledger sequence enter the regression test."""
 

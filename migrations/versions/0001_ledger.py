@@ -181,7 +181,7 @@ CREATE TABLE experts (
     client JSONB NOT NULL,
     added_at TIMESTAMP WITH TIME ZONE NOT NULL,
     status_changed_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    baseline_mean DOUBLE PRECISION,
+    baseline_floor DOUBLE PRECISION,
     baseline_seq BIGINT NOT NULL,
     CONSTRAINT pk_experts PRIMARY KEY (name),
     CONSTRAINT ck_experts_status

@@ -32,7 +32,7 @@ class PostgresExperts:
                 client=dict(expert.client),
                 added_at=expert.added_at,
                 status_changed_at=expert.status_changed_at,
-                baseline_mean=expert.baseline_mean,
+                baseline_floor=expert.baseline_floor,
                 baseline_seq=expert.baseline_seq,
                 **asdict(expert.price),
             )
@@ -62,8 +62,8 @@ class PostgresExperts:
     def set_price(self, name: ExpertId, price: Price) -> None:
         self._change_known(name, asdict(price))
 
-    def set_baseline(self, name: ExpertId, *, mean: float, seq: int) -> None:
-        self._change_known(name, {"baseline_mean": mean, "baseline_seq": seq})
+    def set_baseline(self, name: ExpertId, *, floor: float | None, seq: int) -> None:
+        self._change_known(name, {"baseline_floor": floor, "baseline_seq": seq})
 
     def _change_known(self, name: ExpertId, changes: Mapping[str, object]) -> None:
         if not self._change(name, changes):
@@ -93,6 +93,6 @@ def _expert(row: RowMapping) -> Expert:
         client=row["client"],
         added_at=utc(row["added_at"]),
         status_changed_at=utc(row["status_changed_at"]),
-        baseline_mean=row["baseline_mean"],
+        baseline_floor=row["baseline_floor"],
         baseline_seq=row["baseline_seq"],
     )

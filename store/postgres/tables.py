@@ -234,7 +234,7 @@ experts = Table(
     Column("client", JSONB, nullable=False),
     Column("added_at", Instant, nullable=False),
     Column("status_changed_at", Instant, nullable=False),
-    Column("baseline_mean", Double),
+    Column("baseline_floor", Double),
     Column("baseline_seq", BigInteger, nullable=False),
     CheckConstraint(
         "status IN ('registered', 'described', 'shadow', 'ramping', 'certified', 'paused',"

@@ -88,14 +88,14 @@ def test_price_and_baseline_change_only_for_a_known_expert(ledger: Ledger) -> No
     with ledger.begin() as tx:
         tx.experts.add(expert())
         tx.experts.set_price(CHEAP, Price(request_usd=0.5))
-        tx.experts.set_baseline(CHEAP, mean=0.9, seq=77)
+        tx.experts.set_baseline(CHEAP, floor=0.9, seq=77)
         changed = tx.experts.find(CHEAP)
-    assert changed == expert(price=Price(request_usd=0.5), baseline_mean=0.9, baseline_seq=77)
+    assert changed == expert(price=Price(request_usd=0.5), baseline_floor=0.9, baseline_seq=77)
     with pytest.raises(NotFound) as unknown, ledger.begin() as tx:
         tx.experts.set_price(STRONG, Price(request_usd=0.5))
     assert unknown.value.code == "unknown_expert"
     with pytest.raises(NotFound), ledger.begin() as tx:
-        tx.experts.set_baseline(STRONG, mean=0.9, seq=77)
+        tx.experts.set_baseline(STRONG, floor=0.9, seq=77)
 
 
 # Routing states

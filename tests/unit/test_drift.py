@@ -17,14 +17,14 @@ def test_the_process_by_hand() -> None:
     first = (1.0 + bets * 0.5) * 1.0
     second = (1.0 + bets * 0.5) * (first + 1.0)
     third = (1.0 - bets * 0.5) * (second + 1.0)
-    assert evidence_of_regression([0], baseline_mean=0.55) == pytest.approx(first.mean())
-    assert evidence_of_regression([0, 0], baseline_mean=0.55) == pytest.approx(second.mean())
+    assert evidence_of_regression([0], baseline_floor=0.55) == pytest.approx(first.mean())
+    assert evidence_of_regression([0, 0], baseline_floor=0.55) == pytest.approx(second.mean())
     assert third.mean() < second.mean()
-    assert evidence_of_regression([0, 0, 1], baseline_mean=0.55) == pytest.approx(second.mean())
+    assert evidence_of_regression([0, 0, 1], baseline_floor=0.55) == pytest.approx(second.mean())
 
 
 def test_without_outcomes_there_is_no_evidence() -> None:
-    assert evidence_of_regression([], baseline_mean=0.5) == 0.0
+    assert evidence_of_regression([], baseline_floor=0.5) == 0.0
 
 
 @given(st.lists(st.integers(0, 1), max_size=60), st.floats(0.0, 1.0))
@@ -32,8 +32,8 @@ def test_a_failure_instead_of_a_success_never_weakens_the_evidence(
     outcomes: list[int], baseline: float
 ) -> None:
     worse = [0] * len(outcomes)
-    assert evidence_of_regression(worse, baseline_mean=baseline) >= evidence_of_regression(
-        outcomes, baseline_mean=baseline
+    assert evidence_of_regression(worse, baseline_floor=baseline) >= evidence_of_regression(
+        outcomes, baseline_floor=baseline
     )
 
 
@@ -52,19 +52,19 @@ def test_every_bet_pays_at_most_its_stake_on_average_under_the_null(baseline: fl
 
 @pytest.mark.parametrize("baseline", [0.0, 1.0])
 def test_extreme_baselines_are_finite(baseline: float) -> None:
-    assert np.isfinite(evidence_of_regression([0, 1] * 3_000, baseline_mean=baseline))
-    assert np.isfinite(evidence_of_regression([0] * 5_000, baseline_mean=baseline))
+    assert np.isfinite(evidence_of_regression([0, 1] * 3_000, baseline_floor=baseline))
+    assert np.isfinite(evidence_of_regression([0] * 5_000, baseline_floor=baseline))
 
 
 def run_length(rng: np.random.Generator, *, mean: float, baseline: float, most: int) -> int:
     """Return how many labels it took to alarm, at most ``most``."""
     outcomes = (rng.random(most) < mean).astype(int).tolist()
     low, high = 0, most
-    if not has_regressed(outcomes, baseline_mean=baseline):
+    if not has_regressed(outcomes, baseline_floor=baseline):
         return most
     while high - low > 1:  # the highest value so far never falls, so halving finds the alarm
         middle = (low + high) // 2
-        if has_regressed(outcomes[:middle], baseline_mean=baseline):
+        if has_regressed(outcomes[:middle], baseline_floor=baseline):
             high = middle
         else:
             low = middle
@@ -86,7 +86,7 @@ def test_false_alarms_are_at_least_the_level_apart_on_average(
 def test_an_unchanged_expert_raises_no_alarm_in_a_thousand_labels() -> None:
     rng = np.random.default_rng(1)
     alarms = sum(
-        has_regressed((rng.random(1_000) < 0.75).astype(int).tolist(), baseline_mean=0.75)
+        has_regressed((rng.random(1_000) < 0.75).astype(int).tolist(), baseline_floor=0.75)
         for _ in range(60)
     )
     assert alarms <= 60 * 1_000 / THRESHOLD + 3.0 * (60 * 1_000 / THRESHOLD) ** 0.5
@@ -97,7 +97,7 @@ def test_the_demo_s_drop_is_heard_within_four_hundred_labels() -> None:
     """From .49 to .29, in at least nine runs of ten."""
     rng = np.random.default_rng(2)
     heard = sum(
-        has_regressed((rng.random(400) < 0.29).astype(int).tolist(), baseline_mean=0.49)
+        has_regressed((rng.random(400) < 0.29).astype(int).tolist(), baseline_floor=0.49)
         for _ in range(200)
     )
     assert heard >= 180

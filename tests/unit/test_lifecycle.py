@@ -26,6 +26,7 @@ from tests.unit.loop_fakes import (
     scorer_of,
     state_of,
     traffic,
+    trained,
 )
 
 NEW = ExpertId("new")
@@ -101,8 +102,8 @@ def test_an_expert_goes_from_registered_to_certified_in_order_and_on_its_labels(
     assert traffic_labels(made, NEW) >= 100
     assert state_of(made).safe_reason is None
     found = expert_of(made, NEW)
-    assert found.baseline_mean is not None
-    assert 0.0 < found.baseline_mean < 1.0
+    assert found.baseline_floor is not None
+    assert 0.0 < found.baseline_floor < 1.0
     assert found.baseline_seq > TRAINED
 
 
@@ -113,6 +114,41 @@ def test_an_expert_too_bad_for_the_target_costs_nobody_theirs() -> None:
     served = run(made, first=TRAINED)
     assert sum(s.decision.expert == NEW for s in served[112:]) <= 0.1 * len(served[112:])
     assert state_of(made).safe_reason is None
+
+
+def test_certification_is_lost_where_no_threshold_is_feasible_and_earned_again() -> None:
+    made = trained(more=32)
+    assert expert_of(made, SMALL).status is S.CERTIFIED
+    made.set_policy(policy(alpha=0.0101))
+    made.settle()
+    assert expert_of(made, SMALL).status is S.RAMPING
+    assert state_of(made).safe_reason is not None
+    assert expert_of(made, STRONG).status is S.CERTIFIED
+    made.set_policy(policy())
+    made.settle()
+    assert expert_of(made, SMALL).status is S.CERTIFIED
+    assert state_of(made).safe_reason is None
+
+
+def test_too_few_labels_never_cost_a_certification() -> None:
+    made = trained()
+    made.set_policy(policy(age_half_life_requests=20))
+    made.settle()
+    assert state_of(made).safe_reason is Reason.SAFE_STARVED
+    assert expert_of(made, SMALL).status is S.CERTIFIED
+
+
+def test_a_new_reference_voids_every_baseline_until_there_are_labels_against_it() -> None:
+    made = trained(more=160)
+    assert expert_of(made, SMALL).baseline_floor is not None
+    made.set_policy(policy(reference=SMALL))
+    made.settle()
+    assert {expert_of(made, name).baseline_floor for name in (STRONG, SMALL, TINY)} == {None}
+    switched = expert_of(made, STRONG).baseline_seq
+    run(made, first=TRAINED)
+    assert expert_of(made, STRONG).baseline_floor is not None
+    assert expert_of(made, STRONG).baseline_seq > switched
+    assert expert_of(made, SMALL).baseline_floor is None
 
 
 def test_probes_leave_fold_zero_out_and_are_judged_requests() -> None:
