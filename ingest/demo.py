@@ -160,7 +160,9 @@ class Story:
         self._stage.check()
         for event in self.log.look(feed):
             self._show.event(event)
-        self._show.update(done=len(feed.decisions), labels=feed.labels, state=self.log.state)
+        self._show.update(
+            done=len(feed.decisions), labels=feed.labels, state=self.log.state, served=feed.served
+        )
 
     def _settle(self, feed: Feed) -> None:
         """Wait until every response is stored, every task judged and learning has caught up."""

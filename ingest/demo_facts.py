@@ -60,13 +60,13 @@ class StoryLog:
             return []
         self._next_look = self._clock.monotonic() + LOOK_EVERY_S
         self.state = self._api.get("/v1/state")
-        news = self._status_news(len(feed.decisions))
+        news = self._status_news(feed)
         for alert in feed.alerts[self._alerts :]:
             news.append(f"ALERT {alert.kind}: {alert.message}")
         self._alerts = len(feed.alerts)
         return news
 
-    def _status_news(self, position: int) -> list[str]:
+    def _status_news(self, feed: Feed) -> list[str]:
         news = []
         experts = self._api.get("/v1/experts")["experts"]
         for expert in experts if isinstance(experts, list) else []:
@@ -75,7 +75,11 @@ class StoryLog:
                 self._statuses[name] = status
                 self.statuses.append(
                     StatusChange(
-                        expert=name, status=status, position=position, at=self._clock.now()
+                        expert=name,
+                        status=status,
+                        position=len(feed.decisions),
+                        at=self._clock.now(),
+                        traffic_labels=feed.traffic_labels[name],
                     )
                 )
                 news.append(f"{name} is {status}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 
@@ -14,7 +15,15 @@ from ingest.topics import ALERTS, DECISIONS, LABELS, PROMPTS, KafkaSettings, ful
 from ingest.wire import decode_alert, decode_decision, decode_label, encode_prompt
 from store.clock import Clock
 from store.errors import SteersmanError
-from store.records import Alert, Decision, JsonObject, PromptReceived, RequestId
+from store.records import (
+    TRAFFIC,
+    Alert,
+    Decision,
+    ExpertId,
+    JsonObject,
+    PromptReceived,
+    RequestId,
+)
 
 IN_FLIGHT = 128
 """Prompts sent and not yet decided, at most: the stream runs at the router's full speed."""
@@ -40,6 +49,8 @@ class Feed:
         self.decisions: dict[RequestId, Decision] = {}
         self.sent = 0
         self.labels = 0
+        self.traffic_labels: Counter[ExpertId] = Counter()
+        self.served: Counter[ExpertId] = Counter()
         self.alerts: list[Alert] = []
         self._sampled: set[RequestId] = set()
         self._labelled: set[RequestId] = set()
@@ -70,15 +81,22 @@ class Feed:
         """Take in what has come."""
         for event in self._source.poll(timeout_s=POLL_S, limit=1_000):
             if event.topic == self._names[DECISIONS]:
-                decision = decode_decision(event.value)
-                self.decisions.setdefault(decision.request_id, decision)
-                if decision.is_sampled:
-                    self._sampled.add(decision.request_id)
+                self._decided(decode_decision(event.value))
             elif event.topic == self._names[LABELS]:
+                label = decode_label(event.value)
                 self.labels += 1
-                self._labelled.add(decode_label(event.value).request_id)
+                self.traffic_labels[label.expert] += label.purpose == TRAFFIC
+                self._labelled.add(label.request_id)
             else:
                 self.alerts.append(decode_alert(event.value))
+
+    def _decided(self, decision: Decision) -> None:
+        if decision.request_id in self.decisions:
+            return  # sent twice
+        self.decisions[decision.request_id] = decision
+        self.served[decision.expert] += 1
+        if decision.is_sampled:
+            self._sampled.add(decision.request_id)
 
     def _message(self, request_id: str, text: str) -> Outbound:
         prompt = PromptReceived(

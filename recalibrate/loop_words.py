@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recalibrate import words
 from recalibrate.pace import ExpertJoined
+from recalibrate.stream_facts import LabelTotals
 from recalibrate.summary import Summary
 
 
@@ -31,11 +32,7 @@ def loop_facts(summary: Summary) -> list[tuple[str, str]]:
             f"{pace.states_served:,} of {pace.count:,} versions, swapped while serving",
         ),
         ("Distinct gap confidences", f"{pace.distinct_gap_confidences:,}"),
-        (
-            "Labels",
-            f"{labels.labels:,} from {labels.judge_calls:,} judge calls; {labels.probes:,} probes"
-            " of new experts",
-        ),
+        ("Labels", _labels(labels)),
     ]
     if labels.cost_usd is not None:
         facts.append(
@@ -49,6 +46,12 @@ def loop_facts(summary: Summary) -> list[tuple[str, str]]:
         (f"{e.expert}, added at request {e.joined_position:,}", _joined(e)) for e in summary.joined
     ]
     return [*facts, ("Alerts", f"{len(summary.alerts):,}")]
+
+
+def _labels(labels: LabelTotals) -> str:
+    calls = "" if labels.judge_calls is None else f" from {labels.judge_calls:,} judge calls"
+    probes = "" if labels.probes is None else f"; {labels.probes:,} probes of new experts"
+    return f"{labels.labels:,}{calls}{probes}"
 
 
 def _joined(expert: ExpertJoined) -> str:

@@ -128,8 +128,8 @@ class LabelTotals:
     """What learning was fed, and what that cost beyond serving."""
 
     labels: int = 0
-    judge_calls: int = 0
-    probes: int = 0
+    judge_calls: int | None = None
+    probes: int | None = None
     shadow_cost_usd: float | None = None
     """Answers asked for only to be judged."""
     judge_cost_usd: float | None = None
