@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from ingest.ports import Event, Outbound
 from ingest.topics import KafkaSettings, ReceivedEvent
-from store.errors import BrokerUnavailable
+from store.errors import BrokerUnavailable, SettingsInvalid
 
 with warnings.catch_warnings():
     # kafka-python 3.0 reads its protocol files with a call that Python 3.11 deprecates.
@@ -35,6 +36,13 @@ class ForgottenSocket(socket.socket):
     The library forgets a socket that could not connect, and one whose last bytes were still to
     be written when its client was closed: Python would warn (``ResourceWarning``) each time.
     """
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class ForgottenTlsSocket(ssl.SSLSocket):
+    """The same over TLS."""
 
     def __del__(self) -> None:
         self.close()
@@ -231,12 +239,22 @@ def _options(settings: KafkaSettings) -> dict[str, Any]:
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password
-    files = {
-        "ssl_cafile": settings.tls_ca_file,
-        "ssl_certfile": settings.tls_certificate_file,
-        "ssl_keyfile": settings.tls_key_file,
-    }
-    return options | {name: str(path) for name, path in files.items() if path is not None}
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_context"] = _tls(settings)
+    return options
+
+
+def _tls(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        if settings.tls_certificate_file is not None:
+            context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
+    except OSError as problem:  # ssl.SSLError is one
+        raise SettingsInvalid(
+            f"STEERSMAN_KAFKA_TLS_CA_FILE, _CERTIFICATE_FILE or _KEY_FILE cannot be used: {problem}"
+        ) from problem
+    context.sslsocket_class = ForgottenTlsSocket
+    return context
 
 
 def _open(kind: Callable[..., Any], *topics: str, **options: Any) -> Any:

@@ -60,3 +60,15 @@ def postgres_ledger(database_url: str) -> Iterator[PostgresLedger]:
     yield ledger
     assert ledger.connections_in_use() == 0
     ledger.close()
+
+
+LEGS = ("memory", "embedded", "apache")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests ran against each broker: a leg that was left out must be seen."""
+    ran = [r.nodeid for r in terminalreporter.stats.get("passed", []) if r.when == "call"]
+    counts = {leg: sum(f"[{leg}]" in name for name in ran) for leg in LEGS}
+    if any(counts.values()):
+        told = ", ".join(f"{leg} {count}" for leg, count in counts.items())
+        terminalreporter.write_line(f"tests passed by broker: {told}")

@@ -1,0 +1,117 @@
+"""What only a broker with a disk and a password can show: durability, SASL and TLS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ingest.broker import KafkaSink, KafkaSource, ensure_topics
+from ingest.ports import Event, EventSource, Outbound
+from ingest.topics import KafkaSettings
+from store.errors import BrokerUnavailable
+from tests.contract.apache_kafka import PASSWORD, USER, ApacheKafka
+from tests.contract.kafka_fixtures import apache_kafka, apache_kafka_jars, settings_of
+from tests.contract.test_event_source import read
+
+__all__ = ["apache_kafka", "apache_kafka_jars"]
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def own_broker(apache_kafka_jars: Path, tmp_path: Path) -> Iterator[ApacheKafka]:
+    """A broker that this test may kill."""
+    broker = ApacheKafka(apache_kafka_jars, tmp_path / "kafka")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def publish(sink: KafkaSink, topic: str, numbers: range) -> None:
+    sink.publish([Outbound(topic=topic, key=f"k{n}", value=b"%d" % n) for n in numbers])
+
+
+def read_again(source: EventSource, count: int) -> list[Event]:
+    """Read although the first polls may still find the broker away."""
+    for _ in range(30):
+        try:
+            return read(source, count)
+        except BrokerUnavailable:
+            continue
+    raise AssertionError("the source did not come back")
+
+
+def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(own_broker: ApacheKafka) -> None:
+    settings = settings_of(own_broker.bootstrap_servers, timeout_s=3.0)
+    topic = f"{settings.topic_prefix}prompts"
+    source, sink = KafkaSource(settings, topics=[topic], role="t"), KafkaSink(settings)
+    publish(sink, topic, range(300))
+    assert len(read(source, 300)) == 300
+    source.commit()
+    publish(sink, topic, range(300, 400))
+    own_broker.kill()
+    with pytest.raises(BrokerUnavailable):
+        publish(sink, topic, range(400, 401))
+    own_broker.start()
+    publish(sink, topic, range(401, 450))
+    found = {int(e.value) for e in read_again(source, 149)}
+    assert found - {400} == {*range(300, 400), *range(401, 450)}
+    source.close()
+    sink.close()
+
+
+def secured(broker: ApacheKafka, **changes: object) -> KafkaSettings:
+    settings = KafkaSettings(
+        bootstrap_servers=broker.secure_servers,
+        topic_prefix="secured.",
+        group_id="secured",
+        partitions=2,
+        timeout_s=5.0,
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-256",
+        sasl_username=USER,
+        sasl_password=PASSWORD,
+        tls_ca_file=broker.ca_file,
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type]  # each is its field's own type
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_a_password_over_tls_opens_the_stream(apache_kafka: ApacheKafka, mechanism: str) -> None:
+    prefix = f"{mechanism.lower()}."
+    settings = secured(
+        apache_kafka, sasl_mechanism=mechanism, topic_prefix=prefix, group_id=mechanism
+    )
+    ensure_topics(settings, [f"{prefix}prompts"])
+    source = KafkaSource(settings, topics=[f"{prefix}prompts"], role="t")
+    sink = KafkaSink(settings)
+    publish(sink, f"{prefix}prompts", range(20))
+    assert {int(e.value) for e in read(source, 20)} == set(range(20))
+    source.close()
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sasl_password": "another"},
+        {"security_protocol": "PLAINTEXT"},
+        {"tls_ca_file": None},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_what_the_broker_refuses_is_reported_and_its_password_is_not(
+    apache_kafka: ApacheKafka, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    settings = secured(apache_kafka, **wrong)
+    sink = KafkaSink(settings)
+    with pytest.raises(BrokerUnavailable) as refused:
+        publish(sink, "secured.prompts", range(1))
+    sink.close()
+    told = f"{refused.value} {caplog.text} {settings!r}"
+    assert PASSWORD not in told
+    assert "another" not in told
