@@ -38,14 +38,16 @@ class ForgottenSocket(socket.socket):
     """
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(AttributeError):  # it could not be made
+            self.close()
 
 
 class ForgottenTlsSocket(ssl.SSLSocket):
     """The same over TLS."""
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(AttributeError):
+            self.close()
 
 
 class DirectSocket(KafkaNetSocket):  # type: ignore[misc]  # untyped base

@@ -1,9 +1,10 @@
 """CARGO's gap and what it is worth (arXiv 2509.14899).
 
 The paper routes to the best-scored expert when the gap to the second exceeds a τ picked on the
-test set, on rank targets 0.1 apart. Here the gap (of the utility that the choice maximises) is
-turned into a probability, P(the first is really acceptable against the second), learnt online from
-gaps that were computed before their label was (algorithms.md 1.7, rule 4); τ is then a
+test set, on rank targets 0.1 apart. Here the two are the best by the utility that the choice
+maximises, the gap is that of their scores (negative where the first is weaker and cheaper), and it
+is turned into a probability, P(the first is really acceptable against the second), learnt online
+from gaps that were computed before their label was (algorithms.md 1.7, rule 4); τ is then a
 probability. "Acceptable" is the promise's own word: judged at most the margin worse.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from store.records import FloatArray
 
 UNIT = 0.1
-"""Gaps enter the model in tenths, so that one learning rate suits slope and intercept."""
+"""The frozen slope is per tenth of score."""
 LEARNING_RATE = 0.05
 
 
@@ -46,22 +47,33 @@ def outcome(lead: float, saving: float, *, margin: float) -> float:
 
 
 class GapConfidence:
-    """Online logistic regression of "the first is acceptable against the second" on the gap."""
+    """Online logistic regression of "the first is acceptable against the second" on the gap.
+
+    Gaps are standardised as they come: where they lie far from zero and close together, plain
+    gradient steps would swing intercept and slope against each other.
+    """
 
     def __init__(self) -> None:
-        from river import linear_model, optim  # noqa: PLC0415  slow; serving never learns
+        from river import linear_model, optim, preprocessing  # noqa: PLC0415  serving never learns
 
+        self._scaler = preprocessing.StandardScaler()
         self._model = linear_model.LogisticRegression(
             optimizer=optim.SGD(LEARNING_RATE), intercept_lr=LEARNING_RATE
         )
 
     def learn(self, gap: float, *, first_holds: bool, weight: float) -> None:
         """Update with one pair; ``gap`` must predate the pair's label."""
-        self._model.learn_one({"gap": gap / UNIT}, first_holds, w=weight)
+        self._scaler.learn_one({"gap": gap})  # type: ignore[no-untyped-call]
+        scaled = self._scaler.transform_one({"gap": gap})  # type: ignore[no-untyped-call]
+        self._model.learn_one(scaled, first_holds, w=weight)
 
     def frozen(self) -> FloatArray:
-        """Return float64[2]: slope per ``UNIT`` and intercept."""
-        return np.array([self._model.weights.get("gap", 0.0), self._model.intercept])
+        """Return float64[2]: slope per ``UNIT``, never negative, and intercept."""
+        deviation = math.sqrt(self._scaler.vars["gap"])
+        steepness = max(self._model.weights.get("gap", 0.0), 0.0)
+        slope = steepness / deviation if deviation > 0.0 else 0.0
+        intercept = self._model.intercept - slope * self._scaler.means["gap"]
+        return np.array([slope * UNIT, intercept])
 
 
 def confidence(gap: float, frozen: FloatArray) -> float:

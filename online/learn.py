@@ -174,9 +174,8 @@ class OnlineLearner:
         weight: float,
     ) -> None:
         """Teach gap and comparator the two best by predicted utility, if both were judged."""
-        utility = np.where(
-            ready, (table + calibrated) / 2.0 - self._settings.cost_weight * self._costs, -np.inf
-        )
+        quality = (table + calibrated) / 2.0
+        utility = np.where(ready, quality - self._settings.cost_weight * self._costs, -np.inf)
         if int(np.count_nonzero(ready)) < 2:
             return
         first, second = (int(i) for i in np.argsort(-utility, kind="stable")[:2])
@@ -185,7 +184,7 @@ class OnlineLearner:
         lead = known[first] - known[second]
         margin = self._settings.margin
         self._gaps[e].learn(
-            float(utility[first] - utility[second]),
+            float(quality[first] - quality[second]),
             first_holds=within(-lead, margin),
             weight=weight,
         )

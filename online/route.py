@@ -142,7 +142,7 @@ def _routed(
     served = [*inside, reference]
     best = _preferred(served, utility, costs, state)
     gap, sure, versus = _gap(
-        scores, utility, costs, {*seen, reference}, served, model, state, entry=entry
+        scores, quality, costs, {*seen, reference}, served, model, state, entry=entry
     )
     chosen, reason = best, Reason.ROUTED if inside else (state.safe_reason or Reason.NO_CANDIDATE)
     if versus is not None and versus.decides and best == versus.first:
@@ -174,7 +174,7 @@ class _Comparison:
 
 def _gap(
     scores: Scores,
-    utility: FloatArray,
+    quality: FloatArray,
     costs: FloatArray,
     found: Collection[int],
     served: Sequence[int],
@@ -185,14 +185,15 @@ def _gap(
 ) -> tuple[float | None, float | None, _Comparison | None]:
     """Return gap, its confidence and, where it is too small to trust, the comparison.
 
-    The pair is the two best by utility among retrieved ∪ {reference}; the comparator is asked
-    whenever the gap is not trusted, and decides when both may be served.
+    The pair is the two best by utility among retrieved ∪ {reference}, the gap that of their scores;
+    the comparator is asked whenever it is not trusted, and decides when both may be served.
     """
+    utility = quality - state.policy.cost_weight * costs
     known = [i for i in found if np.isfinite(utility[i])]
     if len(known) < 2:
         return None, None, None
     first, second = sorted(known, key=lambda i: (-utility[i], i))[:2]
-    gap = float(utility[first] - utility[second])
+    gap = float(quality[first] - quality[second])
     sure = confidence(gap, model.gap[entry])
     if sure >= state.policy.tau:
         return gap, sure, None

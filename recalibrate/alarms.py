@@ -13,7 +13,15 @@ from recalibrate.drift import THRESHOLD, TOLERANCE, evidence_of_regression
 from recalibrate.realised import at_least
 from recalibrate.rolling import FLOOR
 from recalibrate.window import traffic_outcomes
-from store.records import Alert, AlertKind, Expert, ExpertId, ExpertStatus, Reason
+from store.records import (
+    Alert,
+    AlertKind,
+    Baseline,
+    Expert,
+    ExpertId,
+    ExpertStatus,
+    Reason,
+)
 
 WINDOW_AFTER_ALARM = 200
 """Judged requests that stay in the window after an alarm (promise.md section 6: reset)."""
@@ -22,32 +30,55 @@ BASELINE_CONFIDENCE = 0.9
 """Of the baseline: a mean of some hundred labels is itself off by .04, and would alarm for it."""
 
 
+def with_baselines(
+    experts: Sequence[Expert], rows: Sequence[JudgedRequest], *, reference: ExpertId
+) -> list[Expert]:
+    """Return the experts, each certified one with a baseline once it has the labels for it.
+
+    ``rows`` hold labels against the present reference only; a floor against another is void.
+    """
+    return [
+        replace(e, baseline=_baseline(e, rows, reference=reference))
+        if e.status is ExpertStatus.CERTIFIED and e.name != reference
+        else replace(e, baseline=replace(e.baseline, floor=None))
+        for e in experts
+    ]
+
+
+def _baseline(expert: Expert, rows: Sequence[JudgedRequest], *, reference: ExpertId) -> Baseline:
+    kept = expert.baseline
+    if kept.floor is not None and kept.reference == reference:
+        return kept
+    outcomes = traffic_outcomes(rows, expert.name, after_seq=kept.seq)
+    if len(outcomes) < FLOOR:
+        return Baseline(seq=kept.seq)
+    floor = at_least(sum(outcomes), len(outcomes), confidence=BASELINE_CONFIDENCE)
+    return Baseline(floor=floor, seq=rows[-1].request.seq, reference=reference)
+
+
 def regressions(
-    experts: Sequence[Expert], rows: Sequence[JudgedRequest], *, reference: ExpertId, now: datetime
+    experts: Sequence[Expert], rows: Sequence[JudgedRequest], *, now: datetime
 ) -> tuple[list[Expert], list[Alert]]:
-    """Return the experts with reset baselines, and an alert for each that has become worse.
+    """Return the experts, and an alert for each that has become worse.
+
+    Such an expert has no baseline from then on until there are labels for a new one: outcomes
+    from before the alarm straddle the change, and their end was chosen by the alarm.
 
     ``rows`` are the judged requests behind the watermark, in ledger order.
     """
     kept, alerts = [], []
     for expert in experts:
-        if expert.baseline_floor is None or expert.name == reference:
+        floor = expert.baseline.floor
+        if floor is None:
             kept.append(expert)
             continue
-        outcomes = traffic_outcomes(rows, expert.name, after_seq=expert.baseline_seq)
-        evidence = evidence_of_regression(outcomes, baseline_floor=expert.baseline_floor)
+        outcomes = traffic_outcomes(rows, expert.name, after_seq=expert.baseline.seq)
+        evidence = evidence_of_regression(outcomes, baseline_floor=floor)
         if evidence < THRESHOLD:
             kept.append(expert)
             continue
-        alert = _regression(expert, outcomes, rows, evidence=evidence, now=now)
-        alerts.append(alert)
-        kept.append(
-            replace(
-                expert,
-                baseline_floor=_floor(outcomes[-WINDOW_AFTER_ALARM:]),
-                baseline_seq=rows[-1].request.seq,
-            )
-        )
+        alerts.append(_regression(expert, outcomes, rows, evidence=evidence, now=now))
+        kept.append(replace(expert, baseline=Baseline(seq=rows[-1].request.seq)))
     return kept, alerts
 
 
@@ -76,39 +107,6 @@ def window_from(alerts: Sequence[Alert]) -> int:
     return int(max(cuts, default=0))
 
 
-def with_baselines(
-    experts: Sequence[Expert],
-    rows: Sequence[JudgedRequest],
-    *,
-    reference: ExpertId,
-    is_new_reference: bool,
-) -> list[Expert]:
-    """Return the experts, each certified one with a baseline once it has the labels for it.
-
-    A new reference voids every baseline: an outcome is against the reference of its day.
-    ``rows`` hold labels against the present one only.
-    """
-    return [
-        _with_baseline(replace(e, baseline_floor=None) if is_new_reference else e, rows)
-        if e.name != reference
-        else replace(e, baseline_floor=None)
-        for e in experts
-    ]
-
-
-def _with_baseline(expert: Expert, rows: Sequence[JudgedRequest]) -> Expert:
-    if expert.status is not ExpertStatus.CERTIFIED or expert.baseline_floor is not None:
-        return expert
-    outcomes = traffic_outcomes(rows, expert.name, after_seq=0)
-    if len(outcomes) < FLOOR:
-        return expert
-    return replace(expert, baseline_floor=_floor(outcomes), baseline_seq=rows[-1].request.seq)
-
-
-def _floor(outcomes: Sequence[int]) -> float:
-    return at_least(sum(outcomes), len(outcomes), confidence=BASELINE_CONFIDENCE)
-
-
 def _regression(
     expert: Expert,
     outcomes: Sequence[int],
@@ -125,7 +123,7 @@ def _regression(
         subject=expert.name,
         message=(
             f"{expert.name} is acceptable on {mean:.2f} of its last {len(recent)} judged requests,"
-            f" at least {expert.baseline_floor or 0.0:.2f} before; the window behind λ was cut to"
+            f" at least {expert.baseline.floor or 0.0:.2f} before; the window behind λ was cut to"
             f" the last {min(WINDOW_AFTER_ALARM, len(rows))} judged requests"
         ),
         guarantee=(
@@ -135,7 +133,7 @@ def _regression(
         ),
         evidence={
             "process": evidence,
-            "baseline_floor": expert.baseline_floor or 0.0,
+            "baseline_floor": expert.baseline.floor or 0.0,
             "recent_mean": mean,
             "labels": float(len(outcomes)),
             "window_from": float(cut),

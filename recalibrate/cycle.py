@@ -90,12 +90,8 @@ class Recalibrator:
         ]
         labels = rescore(settled, model) if model is not None and settled else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
-        experts = alarms.with_baselines(
-            experts, settled, reference=reference, is_new_reference=_reference_changes(inputs)
-        )
-        experts, raised = alarms.regressions(
-            experts, settled, reference=reference, now=self._clock.now()
-        )
+        experts = alarms.with_baselines(experts, settled, reference=reference)
+        experts, raised = alarms.regressions(experts, settled, now=self._clock.now())
         threshold = recompute(
             inputs.policy,
             labels,
@@ -164,7 +160,3 @@ class Recalibrator:
         with self._ledger.begin() as tx:
             outgoing = raise_alerts(tx, [alert], announce=self._announce)
         self._send(outgoing)
-
-
-def _reference_changes(inputs: Inputs) -> bool:
-    return inputs.active is not None and inputs.active.policy.reference != inputs.policy.reference

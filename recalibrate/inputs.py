@@ -87,12 +87,13 @@ def is_due(inputs: Inputs, published: Published, *, labels: int) -> bool:
         return True
     if _shape(inputs.experts) != [(m.name, m.status, m.price) for m in active.pool]:
         return True
+    if inputs.last_seq - published.seq >= AGE_EVERY_REQUESTS:
+        return True
     if inputs.active_version == published.version > inputs.newest_version:
         return False
     fresh = labels - published.labels
     joining = any(e.status is ExpertStatus.REGISTERED for e in inputs.experts)
-    aged = inputs.last_seq - published.seq >= AGE_EVERY_REQUESTS
-    return fresh >= MIN_NEW_LABELS or (joining and fresh >= JOINING_LABELS) or aged
+    return fresh >= (JOINING_LABELS if joining else MIN_NEW_LABELS)
 
 
 def cause_of(inputs: Inputs, experts: Sequence[Expert]) -> str:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 from online.learn import JudgedRequest
 from online.scorer import MIN_EVIDENCE, ScorerModel
-from recalibrate.controller import Threshold
 from recalibrate.guard import recompute
 from recalibrate.inputs import Inputs
 from recalibrate.rolling import FLOOR
 from recalibrate.window import RescoredLabels, traffic_outcomes
 from store.ledger import Ledger
-from store.records import PROBE, Expert, ExpertId, ExpertStatus, JudgeTask, Reason
+from store.records import PROBE, Expert, ExpertId, ExpertStatus, JudgeTask
 
 PROBES = 192
 """Prompts that describe a new expert (CSCR's number), drawn from requests already judged."""
@@ -66,8 +65,6 @@ class Lifecycle:
         for i, expert in enumerate(experts):
             if expert.status is ExpertStatus.RAMPING and _earns(expert, experts, inputs, labels):
                 experts[i] = replace(expert, status=ExpertStatus.CERTIFIED)
-            elif _loses(expert, inputs, labels):
-                experts[i] = replace(expert, status=ExpertStatus.RAMPING)
         return experts
 
     def _forward(
@@ -155,22 +152,7 @@ def _earns(
     if len(traffic_outcomes(labels.rows, expert.name, after_seq=0)) < FLOOR:
         return False
     pool = certified_names(experts, inputs.policy.reference) | {expert.name}
-    return _threshold(pool, inputs, labels).safe_reason is None
-
-
-def _loses(expert: Expert, inputs: Inputs, labels: RescoredLabels) -> bool:
-    """Return whether a certified expert, judged alone, leaves no feasible λ.
-
-    Too few labels are no reason: certification is never lost by count or time alone.
-    """
-    if expert.status is not ExpertStatus.CERTIFIED or expert.name == inputs.policy.reference:
-        return False
-    threshold = _threshold({expert.name}, inputs, labels)
-    return threshold.safe_reason is Reason.SAFE_INFEASIBLE
-
-
-def _threshold(pool: set[ExpertId], inputs: Inputs, labels: RescoredLabels) -> Threshold:
-    return recompute(
+    threshold = recompute(
         inputs.policy,
         labels,
         pool,
@@ -178,3 +160,4 @@ def _threshold(pool: set[ExpertId], inputs: Inputs, labels: RescoredLabels) -> T
         from_seq=inputs.from_seq,
         is_ramping=True,
     )
+    return threshold.safe_reason is None

@@ -75,7 +75,7 @@ def pictures(summary: Summary) -> list[Picture]:
         ),
         _picture(
             "Gap confidence",
-            "How sure the router was that its first choice is at least as good as its second."
+            "How sure the router was that its first choice is acceptable against its second."
             + (f" Left of {summary.tau:g} a comparator is asked." if summary.tau else ""),
             _confidence,
             summary,

@@ -84,17 +84,15 @@ def _store_expert(tx: Transaction, before: Expert, after: Expert, clock: Clock) 
     for left, right in _steps(before.status, after.status):
         if not tx.experts.set_status(before.name, before=left, after=right, now=clock.now()):
             raise StateSuperseded(expected=0, active=0)
-    if (after.baseline_floor, after.baseline_seq) != (before.baseline_floor, before.baseline_seq):
-        tx.experts.set_baseline(after.name, floor=after.baseline_floor, seq=after.baseline_seq)
+    if after.baseline != before.baseline:
+        tx.experts.set_baseline(after.name, after.baseline)
 
 
 def _steps(
     before: ExpertStatus, after: ExpertStatus
 ) -> Iterator[tuple[ExpertStatus, ExpertStatus]]:
     """Yield the legal single steps between two statuses of the usual order."""
-    if after is ExpertStatus.RAMPING and before is ExpertStatus.CERTIFIED:
-        yield before, after
-    elif before is not after:
+    if before is not after:
         path = ORDER[ORDER.index(before) : ORDER.index(after) + 1]
         yield from pairwise(path)
 

@@ -21,6 +21,7 @@ from store.records import (
     Alert,
     ApiKey,
     AuditEntry,
+    Baseline,
     Calibration,
     Decision,
     Expert,
@@ -271,7 +272,7 @@ class Experts(Protocol):
         """Change the price. Raises ``NotFound`` (code ``unknown_expert``)."""
         ...
 
-    def set_baseline(self, name: ExpertId, *, floor: float | None, seq: int) -> None:
+    def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
         """Reset the regression test of an expert; without a floor it rests."""
         ...
 

@@ -14,6 +14,7 @@ from store.records import (
     Alert,
     ApiKey,
     AuditEntry,
+    Baseline,
     Calibration,
     Expert,
     ExpertId,
@@ -62,8 +63,8 @@ class MemoryExperts:
     def set_price(self, name: ExpertId, price: Price) -> None:
         self._put(replace(self._known(name), price=price))
 
-    def set_baseline(self, name: ExpertId, *, floor: float | None, seq: int) -> None:
-        self._put(replace(self._known(name), baseline_floor=floor, baseline_seq=seq))
+    def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
+        self._put(replace(self._known(name), baseline=baseline))
 
     def _known(self, name: ExpertId) -> Expert:
         if (expert := self._held.get(name)) is None:

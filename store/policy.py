@@ -40,7 +40,7 @@ class PolicySettings:
     """Share of traffic a ramping expert serves; charged to alpha."""
     cost_weight: float = 1.0
     """Judged quality given up per mean reference cost saved, in the choice inside C_lambda."""
-    tau: float = 0.9
+    tau: float = 0.7
     """Below this gap confidence the comparator is asked which of the two best to serve."""
     label_discount: float = 0.995
     """Weight of a label relative to the next one in the window behind lambda."""

@@ -141,6 +141,18 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What an expert's regression test compares with."""
+
+    floor: float | None = None
+    """Lower limit of P(acceptable) when it was taken; None until there are the labels for it."""
+    seq: int = 0
+    """Labels after this ledger sequence enter the test or, without a floor, the next baseline."""
+    reference: ExpertId | None = None
+    """Whom the outcomes behind the floor were judged against."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expert:
     """One LLM of the pool."""
 
@@ -152,10 +164,7 @@ class Expert:
     Secrets are named by environment variable, never stored."""
     added_at: datetime
     status_changed_at: datetime
-    baseline_floor: float | None = None
-    """Lower limit of P(acceptable) at certification or the last reset of its regression test."""
-    baseline_seq: int = 0
-    """Labels after this ledger sequence enter the regression test."""
+    baseline: Baseline = Baseline()
 
 
 class TaskStatus(StrEnum):

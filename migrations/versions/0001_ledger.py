@@ -183,6 +183,7 @@ CREATE TABLE experts (
     status_changed_at TIMESTAMP WITH TIME ZONE NOT NULL,
     baseline_floor DOUBLE PRECISION,
     baseline_seq BIGINT NOT NULL,
+    baseline_reference TEXT,
     CONSTRAINT pk_experts PRIMARY KEY (name),
     CONSTRAINT ck_experts_status
         CHECK (status IN ('registered', 'described', 'shadow', 'ramping', 'certified', 'paused',

@@ -13,7 +13,7 @@ from store.errors import NotFound, RequestConflict
 from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import experts
-from store.records import Expert, ExpertId, ExpertStatus, Price
+from store.records import Baseline, Expert, ExpertId, ExpertStatus, Price
 from store.transitions import check_expert
 
 
@@ -32,8 +32,7 @@ class PostgresExperts:
                 client=dict(expert.client),
                 added_at=expert.added_at,
                 status_changed_at=expert.status_changed_at,
-                baseline_floor=expert.baseline_floor,
-                baseline_seq=expert.baseline_seq,
+                **_baseline_row(expert.baseline),
                 **asdict(expert.price),
             )
             .on_conflict_do_nothing()
@@ -62,8 +61,8 @@ class PostgresExperts:
     def set_price(self, name: ExpertId, price: Price) -> None:
         self._change_known(name, asdict(price))
 
-    def set_baseline(self, name: ExpertId, *, floor: float | None, seq: int) -> None:
-        self._change_known(name, {"baseline_floor": floor, "baseline_seq": seq})
+    def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
+        self._change_known(name, _baseline_row(baseline))
 
     def _change_known(self, name: ExpertId, changes: Mapping[str, object]) -> None:
         if not self._change(name, changes):
@@ -93,6 +92,13 @@ def _expert(row: RowMapping) -> Expert:
         client=row["client"],
         added_at=utc(row["added_at"]),
         status_changed_at=utc(row["status_changed_at"]),
-        baseline_floor=row["baseline_floor"],
-        baseline_seq=row["baseline_seq"],
+        baseline=Baseline(
+            floor=row["baseline_floor"],
+            seq=row["baseline_seq"],
+            reference=row["baseline_reference"],
+        ),
     )
+
+
+def _baseline_row(baseline: Baseline) -> dict[str, object]:
+    return {f"baseline_{name}": value for name, value in asdict(baseline).items()}

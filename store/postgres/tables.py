@@ -236,6 +236,7 @@ experts = Table(
     Column("status_changed_at", Instant, nullable=False),
     Column("baseline_floor", Double),
     Column("baseline_seq", BigInteger, nullable=False),
+    Column("baseline_reference", Text),
     CheckConstraint(
         "status IN ('registered', 'described', 'shadow', 'ramping', 'certified', 'paused',"
         " 'retired')",

@@ -17,7 +17,7 @@ from online.route import Choice, route
 from online.scorer import ScorerModel
 from online.snapshot import load_state
 from online.state import RoutingState
-from store.records import AlertKind, ExpertId, PromptReceived, Reason, RequestId
+from store.records import FOLDS, AlertKind, ExpertId, PromptReceived, Reason, RequestId
 from tests.acceptance.story_runs import (
     MARGIN,
     StoryRun,
@@ -159,19 +159,48 @@ def test_a_random_descriptor_in_place_of_a_learnt_one_changes_decisions() -> Non
     assert np.mean([a.expert != b.expert for a, b in zip(before, after, strict=True)]) >= 0.05
 
 
-def test_a_gap_table_frozen_at_its_first_value_serves_other_experts() -> None:
-    """What was learnt since the first state decides who is compared, and so who serves."""
+def phase_two() -> tuple[RoutingState, list[RequestId]]:
+    """Return the last state of the two-expert phase, and its requests."""
     run = undisturbed()
-    states = published(run)
-    first = states[0].model
+    version = run.two[-1].decision.state_version
+    (state,) = [s for s in published(run) if s.version == version]
+    return state, [s.decision.request_id for s in run.two]
+
+
+def test_a_gap_table_frozen_at_its_first_value_compares_others() -> None:
+    state, ids = phase_two()
+    first = published(undisturbed())[0].model
     assert first is not None
-    (state,) = [s for s in states if s.version == run.two[-1].decision.state_version]
-    ids = [s.decision.request_id for s in run.two]
     before, after = rerouted(lambda m: replace(m, gap=first.gap), state=state, ids=ids)
-    pairs = list(zip(before, after, strict=True))
-    asked = [(a.comparator_probability is None, b.comparator_probability is None) for a, b in pairs]
-    assert np.mean([a != b for a, b in asked]) >= 0.05
-    assert np.mean([a.expert != b.expert for a, b in pairs]) >= 0.03
+    asked = [[c.comparator_probability is None for c in made] for made in (before, after)]
+    assert np.mean([a != b for a, b in zip(*asked, strict=True)]) >= 0.05
+
+
+def test_a_gap_table_that_doubts_nothing_serves_other_experts() -> None:
+    state, ids = phase_two()
+    trusting = np.tile([0.0, 5.0], (FOLDS, 1))
+    before, after = rerouted(lambda m: replace(m, gap=trusting), state=state, ids=ids)
+    assert all(c.comparator_probability is None for c in after)
+    assert np.mean([a.expert != b.expert for a, b in zip(before, after, strict=True)]) >= 0.05
+
+
+def test_gap_confidence_is_the_share_that_holds() -> None:
+    """Over the whole stream, each decision by the table of its own state."""
+    told, held = [], []
+    for served in undisturbed().streamed():
+        known = [r for r in served.decision.retrieved if r.utility is not None]
+        first, second = sorted(known, key=lambda r: -(r.utility or 0.0))[:2]
+        scores = [
+            undisturbed().loop.traffic.answers[served.decision.request_id, r.expert].score
+            for r in (first, second)
+        ]
+        told.append(served.decision.gap_confidence or 0.0)
+        held.append(scores[0] >= scores[1] - MARGIN - 1e-9)
+    for low, high in ((0.0, 0.45), (0.45, 0.7), (0.7, 0.85), (0.85, 1.0)):
+        inside = [n for n, p in enumerate(told) if low <= p < high]
+        assert len(inside) >= 100
+        share, mean = np.mean([held[n] for n in inside]), np.mean([told[n] for n in inside])
+        assert share == pytest.approx(mean, abs=0.12)
 
 
 def rerouted(

@@ -13,6 +13,7 @@ from store.ledger import Ledger
 from store.records import (
     ApiKey,
     AuditEntry,
+    Baseline,
     ExpertId,
     ExpertStatus,
     Price,
@@ -88,14 +89,16 @@ def test_price_and_baseline_change_only_for_a_known_expert(ledger: Ledger) -> No
     with ledger.begin() as tx:
         tx.experts.add(expert())
         tx.experts.set_price(CHEAP, Price(request_usd=0.5))
-        tx.experts.set_baseline(CHEAP, floor=0.9, seq=77)
+        tx.experts.set_baseline(CHEAP, Baseline(floor=0.9, seq=77, reference=STRONG))
         changed = tx.experts.find(CHEAP)
-    assert changed == expert(price=Price(request_usd=0.5), baseline_floor=0.9, baseline_seq=77)
+    assert changed == expert(
+        price=Price(request_usd=0.5), baseline=Baseline(floor=0.9, seq=77, reference=STRONG)
+    )
     with pytest.raises(NotFound) as unknown, ledger.begin() as tx:
         tx.experts.set_price(STRONG, Price(request_usd=0.5))
     assert unknown.value.code == "unknown_expert"
     with pytest.raises(NotFound), ledger.begin() as tx:
-        tx.experts.set_baseline(STRONG, floor=0.9, seq=77)
+        tx.experts.set_baseline(STRONG, Baseline())
 
 
 # Routing states

@@ -108,7 +108,7 @@ def test_a_bad_setting_changes_nothing(
     with ledger.begin() as tx:
         current = tx.policies.current()
     assert current is not None
-    assert current[1].tau == 0.9
+    assert current[1].tau == 0.7
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 201, "bad\nname", "nul\x00"])

@@ -55,6 +55,20 @@ def test_confidence_learns_that_small_gaps_mislead() -> None:
     assert confidence(0.9, frozen) > 0.85
 
 
+@pytest.mark.parametrize("chance", [0.2, 0.49, 0.9])
+def test_confidence_is_the_share_that_holds_where_gaps_lie_together(chance: float) -> None:
+    learnt = GapConfidence()
+    rng = np.random.default_rng(1)
+    for n, gap in enumerate(rng.normal(0.83, 0.05, 3_000)):
+        learnt.learn(gap, first_holds=bool(rng.random() < chance), weight=1.0)
+        if n > 500 and n % 100 == 0:
+            assert confidence(0.83, learnt.frozen()) == pytest.approx(chance, abs=0.2)
+
+
+def test_nothing_learnt_is_no_confidence_either_way() -> None:
+    assert confidence(0.3, GapConfidence().frozen()) == 0.5
+
+
 def test_the_comparator_learns_which_description_wins() -> None:
     learnt = Comparator()
     rng = np.random.default_rng(0)
@@ -106,10 +120,15 @@ def test_the_comparator_is_asked_exactly_below_tau() -> None:
     assert asked == {True, False}
 
 
-def test_the_gap_is_between_the_two_best_by_utility() -> None:
-    found = chosen(state(threshold=0.3, cost_weight=0.2), 1)
-    best = sorted((r.utility for r in found.retrieved if r.utility is not None), reverse=True)
-    assert found.gap == pytest.approx(best[0] - best[1])
+def test_the_gap_is_that_of_the_scores_of_the_two_best_by_utility() -> None:
+    signs = set()
+    for n in range(200):
+        found = chosen(state(threshold=0.3, cost_weight=0.2), n)
+        known = [r for r in found.retrieved if r.utility is not None]
+        first, second = sorted(known, key=lambda r: -(r.utility or 0.0))[:2]
+        assert found.gap == pytest.approx((first.score or 0.0) - (second.score or 0.0))
+        signs.add((found.gap or 0.0) > 0.0)
+    assert signs == {True, False}
 
 
 def test_the_comparator_decides_only_when_both_may_be_served() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online import learner as learner_module
+from online.cargo import confidence
 from online.learn import FORGETTING, JudgedRequest, LearnSettings, OnlineLearner
 from online.learner import LabelWindow, Learner
 from online.scorer import ScorerModel, score
@@ -243,6 +244,13 @@ def test_nan_never_appears_and_tables_stay_in_the_unit_interval(
     for array in (model.table, model.calibration):
         assert np.all((array >= -1e-9) & (array <= 1.0 + 1e-9))
     assert np.all(np.diff(model.calibration, axis=2) >= 0.0)
+
+
+@pytest.mark.parametrize(("quality", "is_trusted"), [(0.86, True), (0.85, True), (0.84, False)])
+def test_a_gap_is_trusted_where_its_first_is_acceptable(quality: float, is_trusted: bool) -> None:
+    """B is preferred, for it is cheaper; the margin is .05."""
+    model = taught([judged(n, fold=1 + n % 4, scores={A: 0.9, B: quality}) for n in range(200)])
+    assert (confidence(quality - 0.9, model.gap[0]) > 0.5) == is_trusted
 
 
 def test_unreadable_labels_train_nothing() -> None:

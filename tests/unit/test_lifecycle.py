@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,10 +102,10 @@ def test_an_expert_goes_from_registered_to_certified_in_order_and_on_its_labels(
     assert [ORDER.index(s) for s in seen] == sorted(ORDER.index(s) for s in seen)
     assert traffic_labels(made, NEW) >= 100
     assert state_of(made).safe_reason is None
-    found = expert_of(made, NEW)
-    assert found.baseline_floor is not None
-    assert 0.0 < found.baseline_floor < 1.0
-    assert found.baseline_seq > TRAINED
+    found = expert_of(made, NEW).baseline
+    assert found.floor is not None
+    assert 0.0 < found.floor < 1.0
+    assert (found.seq > TRAINED, found.reference) == (True, STRONG)
 
 
 def test_an_expert_too_bad_for_the_target_costs_nobody_theirs() -> None:
@@ -116,20 +117,6 @@ def test_an_expert_too_bad_for_the_target_costs_nobody_theirs() -> None:
     assert state_of(made).safe_reason is None
 
 
-def test_certification_is_lost_where_no_threshold_is_feasible_and_earned_again() -> None:
-    made = trained(more=32)
-    assert expert_of(made, SMALL).status is S.CERTIFIED
-    made.set_policy(policy(alpha=0.0101))
-    made.settle()
-    assert expert_of(made, SMALL).status is S.RAMPING
-    assert state_of(made).safe_reason is not None
-    assert expert_of(made, STRONG).status is S.CERTIFIED
-    made.set_policy(policy())
-    made.settle()
-    assert expert_of(made, SMALL).status is S.CERTIFIED
-    assert state_of(made).safe_reason is None
-
-
 def test_too_few_labels_never_cost_a_certification() -> None:
     made = trained()
     made.set_policy(policy(age_half_life_requests=20))
@@ -138,17 +125,29 @@ def test_too_few_labels_never_cost_a_certification() -> None:
     assert expert_of(made, SMALL).status is S.CERTIFIED
 
 
-def test_a_new_reference_voids_every_baseline_until_there_are_labels_against_it() -> None:
+def test_a_baseline_against_another_reference_is_void() -> None:
     made = trained(more=160)
-    assert expert_of(made, SMALL).baseline_floor is not None
-    made.set_policy(policy(reference=SMALL))
+    first = expert_of(made, SMALL).baseline
+    assert first.reference == STRONG
+    made.set_policy(policy(reference=TINY))
     made.settle()
-    assert {expert_of(made, name).baseline_floor for name in (STRONG, SMALL, TINY)} == {None}
-    switched = expert_of(made, STRONG).baseline_seq
+    assert {expert_of(made, name).baseline.floor for name in (STRONG, SMALL, TINY)} == {None}
     run(made, first=TRAINED)
-    assert expert_of(made, STRONG).baseline_floor is not None
-    assert expert_of(made, STRONG).baseline_seq > switched
-    assert expert_of(made, SMALL).baseline_floor is None
+    second = expert_of(made, SMALL).baseline
+    assert (second.reference, second.seq > first.seq) == (TINY, True)
+    assert second.floor is not None
+    assert expert_of(made, TINY).baseline.floor is None
+
+
+def test_a_paused_expert_loses_its_baseline() -> None:
+    made = trained()
+    taken = expert_of(made, SMALL).baseline
+    assert taken.floor is not None
+    with made.ledger.begin() as tx:
+        now = made.clock.now()
+        assert tx.experts.set_status(SMALL, before=S.CERTIFIED, after=S.PAUSED, now=now)
+    made.settle()
+    assert expert_of(made, SMALL).baseline == replace(taken, floor=None)
 
 
 def test_probes_leave_fold_zero_out_and_are_judged_requests() -> None:
