@@ -125,6 +125,18 @@ class RequestHandler(ResponseHandler):
         transaction stores it. The judge's daily budget is taken in that transaction: what is
         granted decides π.
         """
+        return self._store(*self.decide(batch))
+
+    def decide(
+        self, batch: Sequence[PromptReceived], *, degraded: bool = False
+    ) -> tuple[list[Decided | EventRejected], RoutingState]:
+        """Decide each prompt by one state and store nothing.
+
+        Parameters
+        ----------
+        degraded
+            The ledger is away: a pure function of request id and state version, never sampled.
+        """
         self._state()
         started = self._clock.monotonic()
         embeddings = self._encoder.encode([prompt.text for prompt in batch])
@@ -133,10 +145,12 @@ class RequestHandler(ResponseHandler):
         decided: list[Decided | EventRejected] = []
         for prompt, embedding in zip(batch, embeddings, strict=True):
             try:
-                decided.append(self._decide(prompt, embedding, state, encode_us))
+                one = self._decide(prompt, embedding, state, encode_us, degraded=degraded)
             except EventRejected as rejected:
                 decided.append(rejected)
-        return self._store(decided, state)
+            else:
+                decided.append(one)
+        return decided, state
 
     def _state(self) -> RoutingState:
         state = self._live.current()
@@ -145,16 +159,22 @@ class RequestHandler(ResponseHandler):
         return state
 
     def _decide(
-        self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState, encode_us: int
+        self,
+        prompt: PromptReceived,
+        embedding: Float32Array,
+        state: RoutingState,
+        encode_us: int,
+        *,
+        degraded: bool,
     ) -> Decided:
         started = self._clock.monotonic()
         group = group_of(prompt.text, prompt.session_id, tenant=prompt.tenant)
         fold = fold_of(group)
-        choice = self._routed(prompt, embedding, state, fold)
+        choice = self._routed(prompt, embedding, state, fold, degraded=degraded)
         due = due_experts(prompt.request_id, state, choice.retrieved)
         pi = inclusion_probability(state.policy)
-        if choice.reason is Reason.PINNED:
-            pi = 0.0  # pins are outside the promise
+        if degraded or choice.reason is Reason.PINNED:
+            pi = 0.0  # the day's budget cannot be asked; pins are outside the promise
         decision = Decision(
             request_id=prompt.request_id,
             tenant=prompt.tenant,
@@ -179,6 +199,7 @@ class RequestHandler(ResponseHandler):
             state_version=state.version,
             group=group,
             fold=fold,
+            degraded=degraded,
             timings_us={
                 "encode": encode_us,
                 "route": int(1e6 * (self._clock.monotonic() - started)),
@@ -189,11 +210,17 @@ class RequestHandler(ResponseHandler):
         )
 
     def _routed(
-        self, prompt: PromptReceived, embedding: Float32Array, state: RoutingState, fold: int
+        self,
+        prompt: PromptReceived,
+        embedding: Float32Array,
+        state: RoutingState,
+        fold: int,
+        *,
+        degraded: bool,
     ) -> Choice:
         """Route; learned state can never fail a request, so any surprise serves the reference."""
         try:
-            return route(prompt, embedding, state, fold=fold)
+            return route(prompt, embedding, state, fold=fold, degraded=degraded)
         except EventRejected:
             raise
         except Exception:
@@ -208,7 +235,7 @@ class RequestHandler(ResponseHandler):
             good = self._within_budget(tx, good, state)
             recorded = tx.decisions.record(good)
             fresh = [r.decision for r in recorded if r.is_new and r.decision is not None]
-            outgoing = tx.outbox.add([_announced(decision) for decision in fresh])
+            outgoing = tx.outbox.add([announced(decision) for decision in fresh])
             for clash in recorded:
                 if clash.is_conflict:
                     tx.operations.record_conflict(
@@ -250,5 +277,6 @@ class RequestHandler(ResponseHandler):
         return within
 
 
-def _announced(decision: Decision) -> OutboxMessage:
+def announced(decision: Decision) -> OutboxMessage:
+    """Return the message that a decision leaves with."""
     return OutboxMessage(topic=DECISIONS, key=decision.request_id, value=encode_decision(decision))

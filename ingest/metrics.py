@@ -37,6 +37,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "labels_effective": ("Effective labels behind the threshold", ()),
     "state_version": ("Routing state this process serves, 0 for none", ()),
     "judge_tasks": ("Judge tasks by status", ("status",)),
+    "spooled_decisions": ("Decisions made without the ledger that it has not got yet", ()),
     "outbox_unmarked": (f"Messages not yet known to be published, up to {OUTBOX_LIMIT}", ()),
 }
 FAIL_SAFE = frozenset({"safe_starved", "safe_infeasible", "safe_cold", "no_candidate", "error"})

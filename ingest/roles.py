@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from urllib.parse import quote
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ingest.announce import announce_alert, announce_labels
 from ingest.backbone import Backbone
 from ingest.broker import KafkaSink, KafkaSource
 from ingest.crew import Crew
+from ingest.degraded import DegradedHandler
 from ingest.handler import RequestHandler, ResponseHandler
 from ingest.http import build_app
 from ingest.http_context import HttpContext
@@ -27,6 +29,7 @@ from ingest.live import Live, StateWatcher
 from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher, Sweeper
 from ingest.parking import Parking
+from ingest.spool import Spool
 from ingest.stream import BATCH, StreamWorker
 from ingest.topics import FEEDBACK, PROMPTS, RESPONSES, full_name
 from judge.worker import JudgeWorker
@@ -113,9 +116,13 @@ class Roles:
         watcher.step()
         self._crew.add("state-watcher", lambda stop: self._hinted("watch", stop, watcher.run))
         self._stream("serve", (PROMPTS,), handler)
+        degraded = DegradedHandler(
+            handler, self._ledger, self._spool(), self.outbox, self._clock, self._station.metrics
+        )
+        self._crew.add("spool", Sweeper(self._clock, [degraded.sweep]).run)
         app = build_app(
             HttpContext(
-                handler=handler,
+                handler=degraded,
                 ledger=self._ledger,
                 live=self.live,
                 metrics=self._station.metrics,
@@ -192,6 +199,12 @@ class Roles:
         run_every(LEARN_EVERY_S, step, stop, on_error=give_up)
         if failures:
             raise failures[0]
+
+    def _spool(self) -> Spool:
+        name = f"{quote(self._settings.replica, safe='')}.jsonl"
+        return self._station.stack.enter_context(
+            closing(Spool(self._settings.run_dir / "spool" / name))
+        )
 
     def _stream(
         self, role: str, topics: tuple[str, ...], handler: RequestHandler | ResponseHandler
