@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from functools import partial
 from typing import TypeVar
 
@@ -68,9 +68,10 @@ class Retention:
         """Drop what was planned; yield what was done, line by line, while it is done."""
         counts: JsonObject = {"ids": sum(map(self._forget_ids, plan.keys))}
         counts["states"] = self._drop_states(plan.states)
+        counts["aged_rows"] = self._drop_aged(plan.facts_from)
         text = yield from self._each("text", [one.day for one in plan.text], self._drop_text)
         facts = yield from self._each("facts", [one.day for one in plan.facts], self._drop_facts)
-        counts |= {"text_days": text, "facts_days": facts, "aged_rows": self._drop_aged()}
+        counts |= {"text_days": text, "facts_days": facts}
         detail = counts | {"settings": asdict(self._settings)}
         with self._ledger.begin() as tx:
             _audit(tx, "retention.finished", detail, actor=self._actor, now=self._clock.now())
@@ -113,9 +114,8 @@ class Retention:
                 total += tx.upkeep.drop_states(batch, actor=self._actor, now=self._clock.now())
         return total
 
-    def _drop_aged(self) -> int:
-        oldest = self._clock.now().date() - timedelta(days=self._settings.facts_days)
-        before = datetime.combine(oldest, time(), tzinfo=UTC)
+    def _drop_aged(self, facts_from: date) -> int:
+        before = datetime.combine(facts_from, time(), tzinfo=UTC)
         total = 0
         while True:
             with self._ledger.begin() as tx:
@@ -166,7 +166,8 @@ def told(plan: RetentionPlan) -> Iterator[str]:
     total = sum(one.facts_bytes for one in plan.facts) + sum(one.text_bytes for one in plan.text)
     yield (
         f"{len(plan.facts)} days of facts, {len(plan.text)} days of text, request ids of"
-        f" {len(plan.keys)} days, {len(plan.states)} routing states: at most {_megabytes(total)}"
+        f" {len(plan.keys)} days, {len(plan.states)} routing states: at most {_megabytes(total)};"
+        f" sent messages, feedback and calibrations from before {plan.facts_from}"
     )
 
 

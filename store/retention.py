@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from store.errors import SettingsInvalid
 from store.records import RoutingStateRecord, day_of
@@ -60,6 +60,8 @@ class RetentionPlan:
     keys: tuple[date, ...]
     states: tuple[int, ...]
     held: tuple[HeldDay, ...]
+    facts_from: date
+    """The oldest day whose facts are young enough to stay."""
 
 
 def plan_retention(
@@ -101,6 +103,7 @@ def plan_retention(
             states, active_version=active_version, settings=settings, today=today
         ),
         held=tuple(held[::-1]),
+        facts_from=today - timedelta(days=settings.facts_days),
     )
 
 
