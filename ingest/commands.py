@@ -36,7 +36,7 @@ class Operator:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._actor = f"cli:{getpass.getuser()}"
+        self._actor = actor_name()
 
     def set_policy(self, changes: dict[str, str]) -> tuple[int, PolicySettings]:
         """Store new settings; the first time, ``reference`` must be among them.
@@ -137,6 +137,11 @@ class Operator:
         tx.operations.audit(
             AuditEntry(actor=self._actor, action=action, detail=detail, at=self._clock.now())
         )
+
+
+def actor_name() -> str:
+    """Return who the audit trail says it was."""
+    return f"cli:{getpass.getuser()}"
 
 
 def _first(reference: str) -> PolicySettings:

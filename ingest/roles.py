@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from urllib.parse import quote
 
@@ -36,6 +35,7 @@ from judge.worker import JudgeWorker
 from online.encode import CachedEncoder, Encoder, SentenceEncoder
 from online.recorded import RecordedTraffic, load_recorded
 from recalibrate.cycle import Recalibrator
+from recalibrate.days import DayWatch
 from recalibrate.rollback import roll_back
 from recalibrate.schedule import run_every
 from store.errors import StoreUnavailable
@@ -44,7 +44,6 @@ LEARN_EVERY_S = 0.25
 PROMPTS_AT_ONCE = 32
 """One encoder call's worth: a larger batch makes its first prompt wait for its last, and serves
 them all by one routing state."""
-PARTITIONS_EVERY = timedelta(hours=1)
 LEADER_RETRY_S = 2.0
 LEDGER_RETRY_S = 1.0
 
@@ -163,31 +162,32 @@ class Roles:
             announce=announce_alert,
             send=self.outbox.publish_now,
         )
-        self._crew.add("learn", lambda stop: self._lead(stop, recalibrator))
+        days = DayWatch(
+            self._ledger, self._clock, announce=announce_alert, send=self.outbox.publish_now
+        )
+        self._crew.add("learn", lambda stop: self._lead(stop, days, recalibrator))
 
-    def _lead(self, stop: threading.Event, recalibrator: Recalibrator) -> None:
+    def _lead(self, stop: threading.Event, days: DayWatch, recalibrator: Recalibrator) -> None:
         """Wait to become the only leader, then step until stopped."""
 
         def wait_or_lead() -> None:
             with self._ledger.lead("learn") as leads:
                 if leads:
-                    self._step_while_leading(stop, recalibrator)
+                    self._step_while_leading(stop, days, recalibrator)
                 else:
                     self._clock.wait(stop, LEADER_RETRY_S)
 
         while not stop.is_set():
             self._outlive("learn", stop, wait_or_lead)
 
-    def _step_while_leading(self, stop: threading.Event, recalibrator: Recalibrator) -> None:
+    def _step_while_leading(
+        self, stop: threading.Event, days: DayWatch, recalibrator: Recalibrator
+    ) -> None:
         failures: list[Exception] = []
-        last_upkeep = self._clock.now() - PARTITIONS_EVERY
 
         def step() -> None:
-            nonlocal last_upkeep
             try:
-                if self._clock.now() - last_upkeep >= PARTITIONS_EVERY:
-                    self._ledger.prepare_days()
-                    last_upkeep = self._clock.now()
+                days.step()
                 recalibrator.step()
             except StoreUnavailable:
                 self._station.metrics.count("learn_waiting", waiting_for="ledger")

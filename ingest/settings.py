@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ingest.topics import KafkaSettings
 from store.errors import SettingsInvalid
+from store.retention import RetentionSettings
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -54,6 +55,7 @@ class ProcessSettings:
 
     http: HttpSettings = field(default_factory=HttpSettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
     run_dir: Path = Path(".run")

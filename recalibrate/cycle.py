@@ -56,6 +56,7 @@ class Recalibrator:
         self._lifecycle = Lifecycle(ledger)
         self._published = Published()
         self._refused_for = 0
+        self._revision: int | None = None
 
     @property
     def labels(self) -> int:
@@ -64,6 +65,7 @@ class Recalibrator:
 
     def step(self) -> int | None:
         """Run one cycle if one is due; return the version published, None if none was."""
+        self._start_over_if_facts_went()
         self._touched |= self._window.read(self._ledger)
         inputs = read_inputs(self._ledger, self._clock)
         if inputs is None or not is_due(inputs, self._published, labels=self._window.labels):
@@ -75,6 +77,20 @@ class Recalibrator:
         except StateRefused as refused:
             self._refuse(inputs, str(refused))
         return None
+
+    def _start_over_if_facts_went(self) -> None:
+        """Forget what was read once judged requests were dropped or erased: what is learnt is a
+        function of what the ledger holds, for this process as for one that is started now.
+
+        Looked at before labels are read: what goes while they are is seen at the next step.
+        """
+        with self._ledger.begin() as tx:
+            revision = tx.upkeep.revision()
+        if self._revision not in (None, revision):
+            log.info("learn.started_over", extra={"judged": len(self._window)})
+            self._window, self._touched = LabelWindow(), {0}
+            self._published = Published()
+        self._revision = revision
 
     def _cycle(self, inputs: Inputs) -> int:
         started = self._clock.monotonic()

@@ -40,6 +40,7 @@ from store.records import (
     SampledRequest,
     Verdict,
 )
+from store.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +102,21 @@ class Decisions(Protocol):
         ...
 
     def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
-        """Return the sampled requests among those ids, by ``seq``."""
+        """Return the sampled requests among those ids, by ``seq``, without erased ones."""
         ...
 
     def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
-        """Return the ``count`` sampled requests of lowest ``seq`` outside one fold."""
+        """Return the ``count`` sampled requests of lowest ``seq`` outside one fold, without erased
+        ones.
+        """
         ...
 
     def recent_judged(
         self, count: int, *, excluding_fold: int, without: ExpertId
     ) -> list[SampledRequest]:
         """Return the latest ``count`` sampled requests outside a fold that have a traffic label
-        but none of expert ``without``, by ``seq``; a new expert's probes are drawn from them.
+        but none of expert ``without``, by ``seq``; a new expert's probes are drawn from them, so
+        requests without their text are left out.
         """
         ...
 
@@ -435,6 +439,8 @@ class Transaction(Protocol):
     def outbox(self) -> Outbox: ...
     @property
     def operations(self) -> Operations: ...
+    @property
+    def upkeep(self) -> Upkeep: ...
 
 
 class Ledger(Protocol):

@@ -16,6 +16,7 @@ from store.memory_pool import (
     MemoryStates,
 )
 from store.memory_tables import Journal, Tables
+from store.memory_upkeep import MemoryUpkeep
 
 
 class MemoryTransaction:
@@ -31,6 +32,7 @@ class MemoryTransaction:
         self.policies = MemoryPolicies(journal)
         self.outbox = MemoryOutbox(journal, clock)
         self.operations = MemoryOperations(journal)
+        self.upkeep = MemoryUpkeep(journal)
 
 
 class MemoryLedger:

@@ -26,6 +26,7 @@ from store.records import (
     SampledRequest,
     TaskStatus,
     Verdict,
+    day_of,
 )
 
 
@@ -41,14 +42,17 @@ class MemoryDecisions:
 
     def _record(self, decided: Decided) -> Recorded:
         request_id = decided.prompt.request_id
-        sha256 = hashlib.sha256(decided.prompt.text.encode("utf-8", "surrogatepass")).digest()
+        sha256 = _hashed(decided.prompt.text)
         if (held := self._tables.prompts.get(request_id)) is not None:
             clash = held.sha256 != sha256
             stored = None if clash else self._tables.decisions[request_id]
             return Recorded(request_id=request_id, decision=stored, is_new=False, is_conflict=clash)
         decision = replace(decided.decision, seq=self._journal.next("seq"))
         put, tables = self._journal.put, self._tables
-        put(tables.prompts, request_id, HeldPrompt(sha256, decided.prompt.text))
+        prompt = decided.prompt
+        put(tables.days, day_of(decision.decided_at), None)
+        held = HeldPrompt(sha256, prompt.text, prompt.tenant, prompt.session_id)
+        put(tables.prompts, request_id, held)
         put(tables.decisions, request_id, decision)
         if decision.is_sampled:
             put(tables.embeddings, request_id, decided.embedding.astype(np.float16))
@@ -88,7 +92,8 @@ class MemoryDecisions:
     def _lacks(self, request_id: RequestId, expert: ExpertId) -> bool:
         labels = self._tables.labels_of.get(request_id, ())
         is_judged = any(label.purpose == TRAFFIC for label in labels)
-        return is_judged and all(label.expert != expert for label in labels)
+        has_text = self._tables.prompts[request_id].text is not None
+        return has_text and is_judged and all(label.expert != expert for label in labels)
 
     def _sampled(self, decisions: Iterable[Decision]) -> Iterable[SampledRequest]:
         return (
@@ -107,7 +112,7 @@ class MemoryDecisions:
                 embedding=self._tables.embeddings[decision.request_id].astype(np.float32),
             )
             for decision in decisions
-            if decision.is_sampled
+            if decision.request_id in self._tables.embeddings
         )
 
     def watermark(self, *, now: datetime, timeout_s: float) -> int:
@@ -123,8 +128,8 @@ class MemoryDecisions:
         return newest.state_version if newest is not None else 0
 
 
-def _is_same_answer(one: ResponseReceived, other: ResponseReceived) -> bool:
-    return (one.expert, one.text, one.cost_usd) == (other.expert, other.text, other.cost_usd)
+def _hashed(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class MemoryResponses:
@@ -140,11 +145,15 @@ class MemoryResponses:
     def _record(self, response: ResponseReceived) -> ResponseOutcome:
         if response.request_id not in self._tables.decisions:
             return ResponseOutcome.UNKNOWN_REQUEST
-        stored = self._tables.responses.get(response.request_id)
+        put, tables, request_id = self._journal.put, self._tables, response.request_id
+        sha256 = None if response.text is None else _hashed(response.text)
+        stored = tables.responses.get(request_id)
         if stored is None:
-            self._journal.put(self._tables.responses, response.request_id, response)
+            put(tables.responses, request_id, response)
+            put(tables.response_hashes, request_id, sha256)
             return ResponseOutcome.NEW
-        if _is_same_answer(stored, response):
+        known = (stored.expert, tables.response_hashes[request_id], stored.cost_usd)
+        if known == (response.expert, sha256, response.cost_usd):
             return ResponseOutcome.DUPLICATE
         return ResponseOutcome.CONFLICT
 
@@ -299,11 +308,12 @@ class MemoryLabels:
         return True
 
     def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
-        labels = tuple(self._tables.label_log[cursor : cursor + limit])
-        return SettledLabels(labels, cursor + len(labels))
+        rest = enumerate(self._tables.label_log[cursor:], start=cursor + 1)
+        found = list(itertools.islice(((n, x) for n, x in rest if x is not None), limit))
+        return SettledLabels(tuple(x for _, x in found), found[-1][0] if found else cursor)
 
     def count(self) -> int:
-        return len(self._tables.label_log)
+        return len(self._tables.labels)
 
     def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
         keys = sorted(key for key in self._tables.verdicts if key[0] == request_id)

@@ -90,13 +90,13 @@ class MemoryStates:
         return self._tables.states.get(self.active_version())
 
     def active_version(self) -> int:
-        return len(self._tables.states)
+        return max(self._tables.states, default=0)
 
     def find(self, version: int) -> RoutingStateRecord | None:
         return self._tables.states.get(version)
 
     def history(self, *, limit: int) -> list[RoutingStateRecord]:
-        newest = list(self._tables.states.values())[::-1][:limit]
+        newest = sorted(self._tables.states.values(), key=lambda s: s.version)[::-1][:limit]
         return [replace(state, payload=b"") for state in newest]
 
     def acknowledge(self, version: int, *, replica: str, now: datetime) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import TypeVar
 
 import numpy as np
@@ -39,10 +39,12 @@ VerdictKey = tuple[RequestId, str, ExpertId, ExpertId, int]
 
 @dataclass(frozen=True, slots=True)
 class HeldPrompt:
-    """A prompt's identity and its text, which may be erased."""
+    """A prompt's identity, whose it is, and its text, which may be erased."""
 
     sha256: bytes
     text: str | None
+    tenant: str
+    session_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +70,24 @@ class HeldMessage:
 class Tables:
     """Every fact, by its key; dictionaries keep the order of arrival."""
 
+    days: dict[date, None] = field(default_factory=dict)
+    """Days that have room, as a set that remembers its order."""
     prompts: dict[RequestId, HeldPrompt] = field(default_factory=dict)
     decisions: dict[RequestId, Decision] = field(default_factory=dict)
     embeddings: dict[RequestId, npt.NDArray[np.float16]] = field(default_factory=dict)
     awaited: dict[RequestId, Decision] = field(default_factory=dict)
     """Sampled requests without a finished traffic task."""
     responses: dict[RequestId, ResponseReceived] = field(default_factory=dict)
+    response_hashes: dict[RequestId, bytes | None] = field(default_factory=dict)
+    """Tell a redelivered answer from another one, also once its text was erased."""
     shadows: dict[AnswerKey, ResponseReceived] = field(default_factory=dict)
     parked: dict[AnswerKey, tuple[ResponseReceived, bytes, datetime]] = field(default_factory=dict)
     tasks: dict[int, HeldTask] = field(default_factory=dict)
     task_keys: dict[tuple[RequestId, str, frozenset[ExpertId]], int] = field(default_factory=dict)
     verdicts: dict[VerdictKey, Verdict] = field(default_factory=dict)
     labels: dict[LabelKey, Label] = field(default_factory=dict)
-    label_log: list[Label] = field(default_factory=list)
+    label_log: list[Label | None] = field(default_factory=list)
+    """In order of arrival, which cursors count; None where a day was dropped."""
     labels_of: dict[RequestId, tuple[Label, ...]] = field(default_factory=dict)
     experts: dict[ExpertId, Expert] = field(default_factory=dict)
     states: dict[int, RoutingStateRecord] = field(default_factory=dict)
@@ -127,6 +134,17 @@ class Journal:
         """Append to a list."""
         self._undo.append(table.pop)
         table.append(value)
+
+    def blank(self, table: list[V | None], place: int) -> None:
+        """Set an entry of a list to None."""
+        self._undo.append(lambda old=table[place]: table.__setitem__(place, old))  # type: ignore[misc]  # a default argument binds now
+        table[place] = None
+
+    def remove(self, table: list[V], value: V) -> None:
+        """Remove a value from a list."""
+        place = table.index(value)
+        self._undo.append(lambda: table.insert(place, value))
+        del table[place]
 
     def next(self, counter: str) -> int:
         """Return the next number of a counter, from 1."""

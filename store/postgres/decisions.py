@@ -171,8 +171,12 @@ class PostgresDecisions:
         return self._sampled(select(asked).where(asked.c.is_sampled))
 
     def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
+        # The limit must not count erased ones, which the join with embeddings leaves out.
+        vector = select(1).where(
+            embeddings.c.day == decisions.c.day, embeddings.c.request_id == decisions.c.request_id
+        )
         outside = select(decisions).where(
-            decisions.c.is_sampled, decisions.c.fold != excluding_fold
+            decisions.c.is_sampled, decisions.c.fold != excluding_fold, vector.exists()
         )
         return self._sampled(outside.order_by(decisions.c.seq).limit(count))
 
@@ -182,8 +186,14 @@ class PostgresDecisions:
         label = select(1).where(
             labels.c.day == decisions.c.day, labels.c.request_id == decisions.c.request_id
         )
+        has_text = select(1).where(
+            prompts.c.day == decisions.c.day,
+            prompts.c.request_id == decisions.c.request_id,
+            prompts.c.text_utf8.is_not(None),
+        )
         judged = select(decisions).where(
             decisions.c.is_sampled,
+            has_text.exists(),
             decisions.c.fold != excluding_fold,
             label.where(labels.c.purpose == TRAFFIC).exists(),
             ~label.where(labels.c.expert == without).exists(),

@@ -20,17 +20,19 @@ from store.postgres.locks import role_key
 from store.postgres.notify import PostgresNotifications
 from store.postgres.operations import PostgresOperations, PostgresPolicies
 from store.postgres.outbox import PostgresOutbox
-from store.postgres.partitions import DayPartitions, prepare_days
+from store.postgres.partitions import DayPartitions
 from store.postgres.responses import PostgresResponses
 from store.postgres.states import PostgresStates
 from store.postgres.tasks import PostgresTasks
+from store.postgres.upkeep import PostgresUpkeep
 
 
 class PostgresTransaction:
     """``store.ledger.Transaction`` over one connection."""
 
     def __init__(self, connection: Connection, known_days: set[date], clock: Clock) -> None:
-        self.decisions = PostgresDecisions(connection, DayPartitions(connection, known_days))
+        partitions = DayPartitions(connection, known_days)
+        self.decisions = PostgresDecisions(connection, partitions)
         self.responses = PostgresResponses(connection)
         self.tasks = PostgresTasks(connection)
         self.labels = PostgresLabels(connection)
@@ -39,6 +41,7 @@ class PostgresTransaction:
         self.policies = PostgresPolicies(connection)
         self.outbox = PostgresOutbox(connection, clock)
         self.operations = PostgresOperations(connection)
+        self.upkeep = PostgresUpkeep(connection, partitions)
 
 
 class PostgresLedger:
@@ -91,10 +94,6 @@ class PostgresLedger:
     def notifications(self) -> PostgresNotifications:
         """Return a listener on a connection of its own."""
         return PostgresNotifications(self._url, clock=self._clock)
-
-    def prepare_days(self) -> list[date]:
-        """Make the day partitions of the coming week; return the days made. Call it daily."""
-        return prepare_days(self._engine, now=self._clock.now())
 
     def connections_in_use(self) -> int:
         """Return how many transactions hold a connection."""

@@ -20,8 +20,9 @@ from store.clock import SystemClock
 from store.errors import StoreError
 from store.postgres import locks
 from store.postgres.connecting import make_engine
-from store.postgres.partitions import DayPartitions, coming_days
+from store.postgres.partitions import DayPartitions
 from store.postgres.tables import metadata
+from store.upkeep import coming_days
 
 _PARTITION = re.compile(r".+_(p\d{8}|h\d+|undated)$")
 

@@ -7,20 +7,22 @@ emptied before the day's own could be attached.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Table, func, select, text
 
 from store.postgres import locks
 from store.postgres.tables import DAY_TABLES
-from store.records import day_of
 
-DAYS_AHEAD = 7
 _EXISTING = text(
-    "SELECT child.relname FROM pg_inherits"
+    "SELECT parent.relname AS parent, child.relname AS child,"
+    " pg_total_relation_size(child.oid) AS bytes, obj_description(child.oid, 'pg_class') AS comment"
+    " FROM pg_inherits"
     " JOIN pg_class child ON child.oid = inhrelid JOIN pg_class parent ON parent.oid = inhparent"
-    " WHERE parent.relname = 'decisions' AND parent.relnamespace = current_schema()::regnamespace"
+    " WHERE parent.relname = ANY(:tables) AND child.relname ~ '_p[0-9]{8}$'"
+    " AND parent.relnamespace = current_schema()::regnamespace"
 )
 
 
@@ -41,6 +43,10 @@ class DayPartitions:
         self._known = known
         self._made: set[date] = set()
 
+    def look_again(self, days: Iterable[date]) -> None:
+        """Take nothing for granted about those days: others may have dropped their partitions."""
+        self._known -= set(days)
+
     def ensure(self, days: Iterable[date]) -> list[date]:
         """Make what is missing for those days; return the days that were made."""
         missing = set(days) - self._known - self._made
@@ -48,19 +54,23 @@ class DayPartitions:
             return []
         # Held to the end: two transactions that make one day must not both try.
         self._connection.execute(select(func.pg_advisory_xact_lock(locks.PARTITIONS)))
-        existing = set(listed(self._connection))
-        self._known |= (missing & existing) - self._made
-        made = sorted(missing - existing)
-        for day in made:
-            _make(self._connection, day)
+        attached = {(name, day) for name, day, _, _ in described(self._connection)}
+        made = []
+        for day in sorted(missing):
+            absent = [table for table in DAY_TABLES if (table.name, day) not in attached]
+            if absent:
+                _make(self._connection, day, absent)
+                made.append(day)
+            else:
+                self._known.add(day)
         self._made.update(made)
         return made
 
 
-def _make(connection: Connection, day: date) -> None:
+def _make(connection: Connection, day: date, tables: Iterable[Table]) -> None:
     """Build a day's tables apart, then attach: attaching does not wait for running inserts."""
-    for table in DAY_TABLES:
-        name = f"{table.name}_p{day:%Y%m%d}"
+    for table in tables:
+        name = partition_of(table, day)
         bounds = f"FROM ('{day}') TO ('{day + timedelta(days=1)}')"
         connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE {table.name} INCLUDING ALL)")
         connection.exec_driver_sql(
@@ -69,20 +79,21 @@ def _make(connection: Connection, day: date) -> None:
 
 
 def listed(connection: Connection) -> list[date]:
-    """Return the days that have partitions, in order."""
-    names = connection.execute(_EXISTING).scalars()
-    return sorted(date.fromisoformat(name.rpartition("_p")[2]) for name in names if "_p" in name)
+    """Return the days that have a partition of every table, in order."""
+    found = Counter(day for _, day, _, _ in described(connection))
+    return sorted(day for day, tables in found.items() if tables == len(DAY_TABLES))
 
 
-def prepare_days(engine: Engine, *, now: datetime, ahead: int = DAYS_AHEAD) -> list[date]:
-    """Make partitions from yesterday to ``ahead`` days from now; return the days made.
+def described(connection: Connection) -> list[tuple[str, date, int, str | None]]:
+    """Return table, day, size in bytes and comment of every attached day partition."""
+    tables = {"tables": [table.name for table in DAY_TABLES]}
+    found = connection.execute(_EXISTING, tables)
+    return [
+        (row.parent, date.fromisoformat(row.child.rpartition("_p")[2]), row.bytes, row.comment)
+        for row in found
+    ]
 
-    Run at migrate time and daily. Safe to run at any time and by several processes at once.
-    """
-    with engine.begin() as connection:
-        return DayPartitions(connection, set()).ensure(coming_days(now, ahead=ahead))
 
-
-def coming_days(now: datetime, *, ahead: int = DAYS_AHEAD) -> list[date]:
-    """Return yesterday (a late batch), today and the days to come."""
-    return [day_of(now) + timedelta(days=n) for n in range(-1, ahead + 1)]
+def partition_of(table: Table, day: date) -> str:
+    """Return the name of a table's partition of a day."""
+    return f"{table.name}_p{day:%Y%m%d}"

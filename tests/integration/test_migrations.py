@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from store.errors import SettingsInvalid, StoreError
 from store.postgres import migrate
 from store.postgres.connecting import make_engine, raw_connection
-from store.postgres.partitions import listed, prepare_days
+from store.postgres.ledger import PostgresLedger
+from store.postgres.partitions import listed
 from store.postgres.tables import DAY_TABLES, metadata
+from store.upkeep import coming_days
 from tests.factories import NOON
 
 pytestmark = pytest.mark.postgres
@@ -84,10 +87,11 @@ def test_every_day_table_has_partitions_from_yesterday_to_a_week_ahead(database_
 
 
 def test_the_daily_run_makes_only_what_is_missing(database_url: str) -> None:
-    engine = make_engine(database_url, pooled=False)
-    tomorrow = NOON + timedelta(days=1)
-    assert prepare_days(engine, now=tomorrow) == [NOON.date() + timedelta(days=8)]
-    assert prepare_days(engine, now=tomorrow) == []
+    tomorrow = coming_days(NOON + timedelta(days=1))
+    with closing(PostgresLedger(database_url)) as ledger:
+        for made in ([NOON.date() + timedelta(days=8)], []):
+            with ledger.begin() as tx:
+                assert tx.upkeep.prepare_days(tomorrow) == made
 
 
 def test_two_upgrades_at_once_do_not_collide(database_url: str) -> None:

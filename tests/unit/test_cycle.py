@@ -239,3 +239,81 @@ def test_a_position_biased_judge_leaves_no_more_than_the_target_to_others() -> N
     made = trained(more=300, judge=PositionBiasedJudge(), alpha=0.1)
     served = run(made, first=TRAINED)
     assert cheap_share(served) <= 0.1 + 3.0 * (0.1 * 0.9 / 300) ** 0.5
+
+
+# Dropped and erased days
+
+DAY_S = 86_400.0
+
+
+def two_days() -> LocalLoop:
+    """A loop that has judged requests on two days, with more traffic to come."""
+    made = trained(TRAINED // 2, more=TRAINED)
+    made.clock.advance(DAY_S)
+    run(made, first=TRAINED // 2, last=TRAINED)
+    return made
+
+
+def restart(made: LocalLoop) -> None:
+    """Publish what a learner makes that has just been started."""
+    made.recalibrator = restarted(made)
+    made.settle()
+
+
+def drop_first_day(made: LocalLoop) -> bool:
+    with made.ledger.begin() as tx:
+        return tx.upkeep.drop_facts(tx.upkeep.days()[0], actor="ann", now=made.clock.now())
+
+
+def erase_first_day(made: LocalLoop) -> bool:
+    with made.ledger.begin() as tx:
+        day = tx.upkeep.days()[0]
+        erased = tx.upkeep.erase(
+            day, tenant="default", session_id=None, actor="ann", now=made.clock.now()
+        )
+    return erased.embeddings > 0
+
+
+@pytest.mark.parametrize("go", [drop_first_day, erase_first_day])
+def test_after_facts_have_gone_a_learner_and_a_restarted_one_publish_the_same_bits(
+    go: Callable[[LocalLoop], bool],
+) -> None:
+    made = two_days()
+    before = state_of(made)
+    assert go(made)
+    made.settle()
+    without = state_of(made)
+    restart(made)
+    again = state_of(made)
+    assert before.version < without.version < again.version
+    assert before.model is not None
+    assert without.model is not None
+    assert again.model is not None
+    assert without.model.sha256() != before.model.sha256()
+    assert again.model.sha256() == without.model.sha256()
+    assert again.threshold == without.threshold
+    assert again.effective_labels == without.effective_labels
+
+
+def test_learning_goes_on_after_facts_have_gone() -> None:
+    made = two_days()
+    assert drop_first_day(made)
+    made.settle()
+    labels = made.recalibrator.labels
+    run(made, first=TRAINED, last=TRAINED + 64)
+    assert made.recalibrator.labels > labels
+    restart(made)
+    assert made.recalibrator.labels >= labels
+
+
+def test_dropping_text_alone_changes_nothing_that_was_learnt() -> None:
+    made = two_days()
+    before = state_of(made)
+    with made.ledger.begin() as tx:
+        for day in tx.upkeep.days():
+            assert tx.upkeep.drop_text(day, actor="ann", now=made.clock.now())
+    made.settle()
+    assert state_of(made).version == before.version
+    restart(made)
+    assert before.model is not None
+    assert scorer_of(made).sha256() == before.model.sha256()
