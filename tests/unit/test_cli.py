@@ -57,7 +57,9 @@ def test_help_teaches(words: str) -> None:
             assert getattr(parameter, "help", None), f"{words}: {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("words", ["experts add", "policy set", "keys create", "experts price"])
+@pytest.mark.parametrize(
+    "words", ["experts add", "policy set", "keys create", "experts price", "erase"]
+)
 def test_help_shows_an_example(words: str) -> None:
     assert f"steersman {words} " in (commands()[words].help or "")
 
@@ -74,6 +76,8 @@ def test_help_shows_an_example(words: str) -> None:
         ("state", "rollback", "1"),
         ("keys", "create", "ann", "--scope", "read"),
         ("migrate",),
+        ("retention", "--dry-run"),
+        ("erase", "--tenant", "acme", "--yes"),
         ("judge",),
     ],
 )
