@@ -183,17 +183,18 @@ def ensure_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
         admin = _open(KafkaAdminClient, **_options(settings))
         try:
             present = set(admin.list_topics())
-            shape = {
-                "num_partitions": settings.partitions,
-                "replication_factor": settings.replication_factor,
-            }
             missing = [name for name in dict.fromkeys(names) if name not in present]
-            return [name for name in missing if _create(admin, name, shape)]
+            return [name for name in missing if _create(admin, name, settings)]
         finally:
             admin.close()
 
 
-def _create(admin: Any, name: str, shape: dict[str, int]) -> bool:
+def _create(admin: Any, name: str, settings: KafkaSettings) -> bool:
+    shape = {
+        "num_partitions": settings.partitions,
+        "replication_factor": settings.replication_factor,
+        "configs": settings.configuration_of(name),
+    }
     try:
         admin.create_topics({name: shape}, wait_for_metadata=True)
     except TopicAlreadyExistsError:  # another process was faster

@@ -115,3 +115,36 @@ def test_what_the_broker_refuses_is_reported_and_its_password_is_not(
     told = f"{refused.value} {caplog.text} {settings!r}"
     assert PASSWORD not in told
     assert "another" not in told
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(48, 48), (-1, None)])
+def test_created_topics_keep_events_for_the_set_time_and_dead_letters_longer(
+    apache_kafka: ApacheKafka, hours: int, kept: int | None
+) -> None:
+    settings = KafkaSettings(
+        bootstrap_servers=apache_kafka.bootstrap_servers, partitions=1, retention_hours=hours
+    )
+    names = [f"kept{hours}.prompts", f"kept{hours}.prompts.dlq"]
+    ensure_topics(settings, names)
+    found = [retention_ms(apache_kafka, name) for name in names]
+    if kept is None:
+        assert found == [None, None]
+    else:
+        assert found == [kept * 3_600_000, 4 * kept * 3_600_000]
+
+
+def retention_ms(broker: ApacheKafka, topic: str) -> int | None:
+    """Return a topic's own retention, as the broker describes it; None where it has none."""
+    from kafka.admin import (  # noqa: PLC0415  # broker.py imports it first, without its warnings
+        ConfigResource,
+        ConfigResourceType,
+        KafkaAdminClient,
+    )
+
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    try:
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        set_here = found["topic"][topic].get("retention.ms")
+        return None if set_here is None else int(set_here["value"])
+    finally:
+        admin.close()
