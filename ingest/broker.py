@@ -107,8 +107,8 @@ class KafkaSource:
         if self._consumer is None:
             self._consumer = _open(
                 KafkaConsumer,
+                self._settings,
                 *self._topics,
-                **_options(self._settings),
                 group_id=self._group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
@@ -157,7 +157,7 @@ class KafkaSink:
             if self._producer is None:
                 self._producer = _open(
                     KafkaProducer,
-                    **_options(self._settings),
+                    self._settings,
                     acks=-1,
                     enable_idempotence=True,
                     allow_auto_create_topics=False,
@@ -180,7 +180,7 @@ class KafkaSink:
 def ensure_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
     """Create the topics that are missing; return their names. Raises ``BrokerUnavailable``."""
     with _translated("ensure topics"):
-        admin = _open(KafkaAdminClient, **_options(settings))
+        admin = _open(KafkaAdminClient, settings)
         try:
             present = set(admin.list_topics())
             missing = [name for name in dict.fromkeys(names) if name not in present]
@@ -258,7 +258,7 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
-def _open(kind: Callable[..., Any], *topics: str, **options: Any) -> Any:
+def _open(kind: Callable[..., Any], settings: KafkaSettings, *topics: str, **options: Any) -> Any:
     """Build a client; one that cannot connect leaves no thread or socket behind."""
     # At DEBUG the library logs keys and values, prompts included.
     logging.getLogger("kafka").setLevel(logging.WARNING)
@@ -269,11 +269,23 @@ def _open(kind: Callable[..., Any], *topics: str, **options: Any) -> Any:
         return connections[-1]
 
     try:
-        return kind(*topics, kafka_client=connect, **options)
-    except BaseException:
+        return kind(*topics, kafka_client=connect, **_options(settings), **options)
+    except BaseException as problem:
         for connection in connections:
             connection.close()
+        if isinstance(problem, KafkaError | OSError):
+            raise _no_connection(settings, problem) from problem
         raise
+
+
+def _no_connection(settings: KafkaSettings, problem: Exception) -> BrokerUnavailable:
+    """Return what to tell a person: the library says a time-out whatever the reason was."""
+    return BrokerUnavailable(
+        f"no connection to {settings.bootstrap_servers} over {settings.security_protocol} within"
+        f" {settings.timeout_s:g} s ({type(problem).__name__}): the log has the reason of each"
+        " attempt; check that the broker listens there, STEERSMAN_KAFKA_SECURITY_PROTOCOL, and the"
+        " user, password and certificates of STEERSMAN_KAFKA_SASL_* and _TLS_*"
+    )
 
 
 @contextmanager
