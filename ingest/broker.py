@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ingest.ports import Event, Outbound
+from ingest.ports import Event, Outbound, Place
 from ingest.topics import KafkaSettings, ReceivedEvent
 from store.errors import BrokerUnavailable, SettingsInvalid
 
@@ -96,6 +96,13 @@ class KafkaSource:
             except CommitFailedError:
                 # The group has moved on without us; the new owner gets the events again.
                 log.warning("broker.partitions_lost", extra={"group": self._group})
+
+    def lag(self) -> dict[Place, int]:
+        if self._consumer is None:
+            return {}
+        with suppress(KafkaError):  # a partition that is leaving at this moment
+            return _lag(self._consumer)
+        return {}
 
     def close(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -200,6 +207,18 @@ def _create(admin: Any, name: str, settings: KafkaSettings) -> bool:
     except TopicAlreadyExistsError:  # another process was faster
         return False
     return True
+
+
+def _lag(consumer: Any) -> dict[Place, int]:
+    ends = {partition: consumer.highwater(partition) for partition in consumer.assignment()}
+    if None in ends.values():  # position() would ask the broker for what was never fetched
+        return {}
+    positions = {partition: consumer.position(partition, timeout_ms=0) for partition in ends}
+    return {
+        (partition.topic, partition.partition): ends[partition] - position
+        for partition, position in positions.items()
+        if position is not None
+    }
 
 
 def _send(producer: Any, message: Outbound) -> Any:

@@ -7,12 +7,9 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ingest.ports import Event, Outbound
+from ingest.ports import Event, Outbound, Place
 from ingest.topics import ReceivedEvent
 from store.errors import BrokerUnavailable
-
-Place = tuple[str, int]
-"""Topic and partition."""
 
 
 class MemoryBroker:
@@ -94,6 +91,14 @@ class MemoryBroker:
             self._check()
             self._committed[member.group].update(member.positions)
 
+    def lag(self, member: MemorySource) -> dict[Place, int]:
+        """Return how far the member's positions are behind the ends."""
+        with self._changed:
+            return {
+                place: len(self._logs[place]) - position
+                for place, position in member.positions.items()
+            }
+
     def _check(self) -> None:
         if self.is_away:
             raise BrokerUnavailable("the broker in memory is set to be away")
@@ -137,8 +142,12 @@ class MemorySource:
     def commit(self) -> None:
         self._broker.commit(self)
 
+    def lag(self) -> dict[Place, int]:
+        return self._broker.lag(self)
+
     def close(self) -> None:
         self._broker.leave(self)
+        self.positions = {}
 
 
 class MemorySink:

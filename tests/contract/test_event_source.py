@@ -77,12 +77,12 @@ def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
         one.close()
 
 
-def read(source: EventSource, count: int) -> list[Event]:
+def read(source: EventSource, count: int, *, limit: int = 50) -> list[Event]:
     """Poll until ``count`` events came."""
     events: list[Event] = []
     deadline = time.monotonic() + JOIN_S
     while len(events) < count and time.monotonic() < deadline:
-        events += source.poll(timeout_s=0.2, limit=50)
+        events += source.poll(timeout_s=0.2, limit=limit)
     return events
 
 
@@ -195,6 +195,41 @@ def test_two_consumers_of_a_group_share_the_partitions(stream: Stream) -> None:
     seen = [set(numbers(reader.events)) for reader in readers]
     assert all(seen)
     assert seen[0] | seen[1] == set(range(sent))
+
+
+def test_lag_is_what_was_sent_and_not_yet_returned(stream: Stream) -> None:
+    stream.publish(80, keys=40)
+    source = stream.source()
+    assert source.lag().keys() <= {(stream.topic, partition) for partition in range(4)}
+    events: list[Event] = []
+    while len(source.lag()) < 4 or not events:
+        events += read(source, 1, limit=1)
+    assert sum(source.lag().values()) == 80 - len(events) > 0
+    events += read(source, 80 - len(events))
+    assert source.lag() == {(stream.topic, partition): 0 for partition in range(4)}
+    source.close()
+    assert source.lag() == {}
+
+
+def test_lag_is_of_a_members_own_partitions_only(stream: Stream) -> None:
+    stream.publish(40, keys=40)
+    first = stream.source()
+    read(first, 40)
+    first.commit()
+    reader = Reader(stream.source())
+    reader.start()
+    deadline = time.monotonic() + JOIN_S
+    while len(first.lag()) != 2 and time.monotonic() < deadline:
+        first.poll(timeout_s=0.1, limit=50)
+    stream.publish(40, start=40, keys=40)
+    mine: list[Event] = []
+    while len(mine) + len(reader.events) < 40 and time.monotonic() < deadline:
+        mine += first.poll(timeout_s=0.1, limit=50)
+    reader.done.set()
+    reader.join()
+    lags = [first.lag(), reader.source.lag()]
+    assert [list(lag.values()) for lag in lags] == [[0, 0], [0, 0]]
+    assert set().union(*lags) == {(stream.topic, partition) for partition in range(4)}
 
 
 def test_every_promise_is_held_to_every_broker(request: pytest.FixtureRequest) -> None:
