@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from ingest.ports import Event, Outbound, Place
@@ -19,13 +20,20 @@ with warnings.catch_warnings():
     # kafka-python 3.0 reads its protocol files with a call that Python 3.11 deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-    from kafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError
+    from kafka.errors import (
+        CommitFailedError,
+        KafkaError,
+        KafkaTimeoutError,
+        TopicAlreadyExistsError,
+    )
     from kafka.net.inet import KafkaNetSocket
+    from kafka.structs import TopicPartition
 
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 16 * 1024 * 1024
 MESSAGE_BYTES = 1024 * 1024
+READER_POLL_MS = 100
 CLOSE_S = 5.0
 DIRECT = "direct"
 
@@ -112,21 +120,54 @@ class KafkaSource:
 
     def _connected(self) -> Any:
         if self._consumer is None:
-            self._consumer = _open(
-                KafkaConsumer,
+            self._consumer = _consumer(
                 self._settings,
                 *self._topics,
                 group_id=self._group,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                allow_auto_create_topics=False,
                 session_timeout_ms=self._settings.session_timeout_ms,
                 heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
-                fetch_max_bytes=FETCH_BYTES,
-                max_partition_fetch_bytes=MESSAGE_BYTES,
-                metrics_enabled=False,
             )
         return self._consumer
+
+
+class KafkaReader:
+    """Reads a topic from its beginning to its end, each time over a connection of its own."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+
+    def read(self, topic: str) -> Iterator[ReceivedEvent]:
+        with _translated("read"):
+            waits = {"fetch_max_wait_ms": READER_POLL_MS}  # at the end of a topic, for each reading
+            consumer = _consumer(self._settings, group_id=None, **waits)
+            try:
+                yield from self._held(consumer, topic)
+            finally:
+                consumer.close(autocommit=False, timeout_ms=int(CLOSE_S * 1000))
+
+    def _held(self, consumer: Any, topic: str) -> Iterator[ReceivedEvent]:
+        """Yield up to the ends that the first fetches tell: the embedded broker's answer to a
+        question for the ends is wrong.
+        """
+        numbers = consumer.partitions_for_topic(topic) or ()
+        unread = {TopicPartition(topic, number) for number in numbers}
+        consumer.assign(sorted(unread))
+        ends: dict[TopicPartition, int] = {}
+        quiet = 0
+        while unread:
+            batches = consumer.poll(timeout_ms=READER_POLL_MS)
+            for partition in unread - ends.keys():
+                if (end := consumer.highwater(partition)) is not None:
+                    ends[partition] = end
+            for partition, records in batches.items():
+                yield from (_event(one) for one in records if one.offset < ends[partition])
+            done = set[TopicPartition]()
+            if unread <= ends.keys():  # position() would meddle with what was not fetched yet
+                done = {one for one in unread if _position(consumer, one) >= ends[one]}
+            unread -= done
+            quiet = 0 if batches or done else quiet + 1
+            if quiet * READER_POLL_MS > self._settings.timeout_s * 1000:
+                raise KafkaTimeoutError(f"{topic} was not read to its end")
 
 
 class KafkaSink:
@@ -221,6 +262,10 @@ def _lag(consumer: Any) -> dict[Place, int]:
     }
 
 
+def _position(consumer: Any, partition: TopicPartition) -> int:
+    return consumer.position(partition, timeout_ms=0) or 0
+
+
 def _send(producer: Any, message: Outbound) -> Any:
     return producer.send(
         message.topic,
@@ -237,9 +282,25 @@ def _event(record: Any) -> ReceivedEvent:
         key=record.key,
         partition=record.partition,
         offset=record.offset,
+        sent_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
         headers={
             name: (value or b"").decode(errors="replace") for name, value in record.headers or ()
         },
+    )
+
+
+def _consumer(settings: KafkaSettings, *topics: str, **own: Any) -> Any:
+    return _open(
+        KafkaConsumer,
+        settings,
+        *topics,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        allow_auto_create_topics=False,
+        fetch_max_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=MESSAGE_BYTES,
+        metrics_enabled=False,
+        **own,
     )
 
 
@@ -316,4 +377,4 @@ def _translated(doing: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{doing}: {type(problem).__name__}") from problem
 
 
-__all__ = ["KafkaSettings", "KafkaSink", "KafkaSource", "ensure_topics"]
+__all__ = ["KafkaReader", "KafkaSettings", "KafkaSink", "KafkaSource", "ensure_topics"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from ingest.ports import Event
@@ -50,6 +51,8 @@ def every_topic(prefix: str) -> tuple[str, ...]:
 class ReceivedEvent(Event):
     """An event with the headers it came with (a dead letter's say what was wrong)."""
 
+    sent_at: datetime
+    """When the broker or the sender says that it was sent."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -57,7 +57,9 @@ def test_help_teaches(words: str) -> None:
             assert getattr(parameter, "help", None), f"{words}: {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("words", ["experts add", "policy set", "keys create", "experts price"])
+@pytest.mark.parametrize(
+    "words", ["experts add", "policy set", "keys create", "experts price", "dlq show"]
+)
 def test_help_shows_an_example(words: str) -> None:
     assert f"steersman {words} " in (commands()[words].help or "")
 
@@ -73,6 +75,8 @@ def test_help_shows_an_example(words: str) -> None:
         ("state", "show"),
         ("state", "rollback", "1"),
         ("keys", "create", "ann", "--scope", "read"),
+        ("dlq", "list"),
+        ("dlq", "replay", "prompts"),
         ("migrate",),
         ("judge",),
     ],
