@@ -41,6 +41,8 @@ HEADERS = {
     "partition": "Its partition; absent for a response that was parked.",
     "offset": "Its offset; absent for a response that was parked.",
     "original_bytes": "Length of a value that had to be cut.",
+    "replayed_from": "Set on an event that was replayed and failed again: its first dead letter.",
+    "replayed": "Set on a note, which is no dead letter: partition:offset of the one replayed.",
 }
 
 

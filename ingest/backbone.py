@@ -73,6 +73,20 @@ def prepare_topics(kafka: KafkaSettings) -> None:
         log.info("topics.created", extra={"topics": made})
 
 
+def named_or_running(settings: ProcessSettings) -> KafkaSettings:
+    """Return the broker that is named, else that of the `steersman up` that runs here.
+
+    Raises
+    ------
+    SettingsInvalid
+        There is neither.
+    """
+    if settings.kafka.bootstrap_servers:
+        return settings.kafka
+    servers = read_connection(settings.run_dir)["bootstrap_servers"]
+    return replace(settings.kafka, bootstrap_servers=servers)
+
+
 @contextmanager
 def announced(backbone: Backbone, *, http_url: str) -> Iterator[None]:
     """Keep the connection file while the block runs, readable by this user only."""
@@ -157,9 +171,8 @@ def _only_one(run_dir: Path) -> Iterator[None]:
 
 def _with_running(settings: ProcessSettings) -> ProcessSettings:
     found = read_connection(settings.run_dir)
-    servers = settings.kafka.bootstrap_servers or found["bootstrap_servers"]
     return replace(
         settings,
         database_url=settings.database_url or found["database_url"],
-        kafka=replace(settings.kafka, bootstrap_servers=servers),
+        kafka=named_or_running(settings),
     )

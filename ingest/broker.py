@@ -9,9 +9,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
-from ingest.ports import Event, Outbound
+from ingest.ports import Event, Outbound, Place
 from ingest.topics import KafkaSettings, ReceivedEvent
 from store.errors import BrokerUnavailable, SettingsInvalid
 
@@ -19,13 +20,20 @@ with warnings.catch_warnings():
     # kafka-python 3.0 reads its protocol files with a call that Python 3.11 deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-    from kafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError
+    from kafka.errors import (
+        CommitFailedError,
+        KafkaError,
+        KafkaTimeoutError,
+        TopicAlreadyExistsError,
+    )
     from kafka.net.inet import KafkaNetSocket
+    from kafka.structs import TopicPartition
 
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 16 * 1024 * 1024
 MESSAGE_BYTES = 1024 * 1024
+READER_POLL_MS = 100
 CLOSE_S = 5.0
 DIRECT = "direct"
 
@@ -99,6 +107,13 @@ class KafkaSource:
                 # The group has moved on without us; the new owner gets the events again.
                 log.warning("broker.partitions_lost", extra={"group": self._group})
 
+    def lag(self) -> dict[Place, int]:
+        if self._consumer is None:
+            return {}
+        with suppress(KafkaError):  # a partition that is leaving at this moment
+            return _lag(self._consumer)
+        return {}
+
     def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
@@ -107,21 +122,54 @@ class KafkaSource:
 
     def _connected(self) -> Any:
         if self._consumer is None:
-            self._consumer = _open(
-                KafkaConsumer,
+            self._consumer = _consumer(
+                self._settings,
                 *self._topics,
-                **_options(self._settings),
                 group_id=self._group,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                allow_auto_create_topics=False,
                 session_timeout_ms=self._settings.session_timeout_ms,
                 heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
-                fetch_max_bytes=FETCH_BYTES,
-                max_partition_fetch_bytes=MESSAGE_BYTES,
-                metrics_enabled=False,
             )
         return self._consumer
+
+
+class KafkaReader:
+    """Reads a topic from its beginning to its end, each time over a connection of its own."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+
+    def read(self, topic: str) -> Iterator[ReceivedEvent]:
+        with _translated("read"):
+            waits = {"fetch_max_wait_ms": READER_POLL_MS}  # at the end of a topic, for each reading
+            consumer = _consumer(self._settings, group_id=None, **waits)
+            try:
+                yield from self._held(consumer, topic)
+            finally:
+                consumer.close(autocommit=False, timeout_ms=int(CLOSE_S * 1000))
+
+    def _held(self, consumer: Any, topic: str) -> Iterator[ReceivedEvent]:
+        """Yield up to the ends that the first fetches tell: the embedded broker's answer to a
+        question for the ends is wrong.
+        """
+        numbers = consumer.partitions_for_topic(topic) or ()
+        unread = {TopicPartition(topic, number) for number in numbers}
+        consumer.assign(sorted(unread))
+        ends: dict[TopicPartition, int] = {}
+        quiet = 0
+        while unread:
+            batches = consumer.poll(timeout_ms=READER_POLL_MS)
+            for partition in unread - ends.keys():
+                if (end := consumer.highwater(partition)) is not None:
+                    ends[partition] = end
+            for partition, records in batches.items():
+                yield from (_event(one) for one in records if one.offset < ends[partition])
+            done = set[TopicPartition]()
+            if unread <= ends.keys():  # position() would meddle with what was not fetched yet
+                done = {one for one in unread if _position(consumer, one) >= ends[one]}
+            unread -= done
+            quiet = 0 if batches or done else quiet + 1
+            if quiet * READER_POLL_MS > self._settings.timeout_s * 1000:
+                raise KafkaTimeoutError(f"{topic} was not read to its end")
 
 
 class KafkaSink:
@@ -159,7 +207,7 @@ class KafkaSink:
             if self._producer is None:
                 self._producer = _open(
                     KafkaProducer,
-                    **_options(self._settings),
+                    self._settings,
                     acks=-1,
                     enable_idempotence=True,
                     allow_auto_create_topics=False,
@@ -182,25 +230,42 @@ class KafkaSink:
 def ensure_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
     """Create the topics that are missing; return their names. Raises ``BrokerUnavailable``."""
     with _translated("ensure topics"):
-        admin = _open(KafkaAdminClient, **_options(settings))
+        admin = _open(KafkaAdminClient, settings)
         try:
             present = set(admin.list_topics())
-            shape = {
-                "num_partitions": settings.partitions,
-                "replication_factor": settings.replication_factor,
-            }
             missing = [name for name in dict.fromkeys(names) if name not in present]
-            return [name for name in missing if _create(admin, name, shape)]
+            return [name for name in missing if _create(admin, name, settings)]
         finally:
             admin.close()
 
 
-def _create(admin: Any, name: str, shape: dict[str, int]) -> bool:
+def _create(admin: Any, name: str, settings: KafkaSettings) -> bool:
+    shape = {
+        "num_partitions": settings.partitions,
+        "replication_factor": settings.replication_factor,
+        "configs": settings.configuration_of(name),
+    }
     try:
         admin.create_topics({name: shape}, wait_for_metadata=True)
     except TopicAlreadyExistsError:  # another process was faster
         return False
     return True
+
+
+def _lag(consumer: Any) -> dict[Place, int]:
+    ends = {partition: consumer.highwater(partition) for partition in consumer.assignment()}
+    if None in ends.values():  # position() would ask the broker for what was never fetched
+        return {}
+    positions = {partition: consumer.position(partition, timeout_ms=0) for partition in ends}
+    return {
+        (partition.topic, partition.partition): ends[partition] - position
+        for partition, position in positions.items()
+        if position is not None
+    }
+
+
+def _position(consumer: Any, partition: TopicPartition) -> int:
+    return consumer.position(partition, timeout_ms=0) or 0
 
 
 def _send(producer: Any, message: Outbound) -> Any:
@@ -219,9 +284,25 @@ def _event(record: Any) -> ReceivedEvent:
         key=record.key,
         partition=record.partition,
         offset=record.offset,
+        sent_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
         headers={
             name: (value or b"").decode(errors="replace") for name, value in record.headers or ()
         },
+    )
+
+
+def _consumer(settings: KafkaSettings, *topics: str, **own: Any) -> Any:
+    return _open(
+        KafkaConsumer,
+        settings,
+        *topics,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        allow_auto_create_topics=False,
+        fetch_max_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=MESSAGE_BYTES,
+        metrics_enabled=False,
+        **own,
     )
 
 
@@ -259,7 +340,7 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
-def _open(kind: Callable[..., Any], *topics: str, **options: Any) -> Any:
+def _open(kind: Callable[..., Any], settings: KafkaSettings, *topics: str, **options: Any) -> Any:
     """Build a client; one that cannot connect leaves no thread or socket behind."""
     # At DEBUG the library logs keys and values, prompts included.
     logging.getLogger("kafka").setLevel(logging.WARNING)
@@ -270,11 +351,23 @@ def _open(kind: Callable[..., Any], *topics: str, **options: Any) -> Any:
         return connections[-1]
 
     try:
-        return kind(*topics, kafka_client=connect, **options)
-    except BaseException:
+        return kind(*topics, kafka_client=connect, **_options(settings), **options)
+    except BaseException as problem:
         for connection in connections:
             connection.close()
+        if isinstance(problem, KafkaError | OSError):
+            raise _no_connection(settings, problem) from problem
         raise
+
+
+def _no_connection(settings: KafkaSettings, problem: Exception) -> BrokerUnavailable:
+    """Return what to tell a person: the library says a time-out whatever the reason was."""
+    return BrokerUnavailable(
+        f"no connection to {settings.bootstrap_servers} over {settings.security_protocol} within"
+        f" {settings.timeout_s:g} s ({type(problem).__name__}): the log has the reason of each"
+        " attempt; check that the broker listens there, STEERSMAN_KAFKA_SECURITY_PROTOCOL, and the"
+        " user, password and certificates of STEERSMAN_KAFKA_SASL_* and _TLS_*"
+    )
 
 
 @contextmanager
@@ -286,4 +379,4 @@ def _translated(doing: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{doing}: {type(problem).__name__}") from problem
 
 
-__all__ = ["KafkaSettings", "KafkaSink", "KafkaSource", "ensure_topics"]
+__all__ = ["KafkaReader", "KafkaSettings", "KafkaSink", "KafkaSource", "ensure_topics"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingest.cli_letters import letters_app
 from ingest.settings import ProcessSettings
 from store import environ
 from store.errors import SteersmanError
@@ -33,6 +34,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(experts_app, name="experts")
 app.add_typer(state_app, name="state")
 app.add_typer(keys_app, name="keys")
+app.add_typer(letters_app, name="dlq")
 
 InputPrice = Annotated[float, typer.Option("--input", help="USD per million input tokens.")]
 OutputPrice = Annotated[float, typer.Option("--output", help="USD per million output tokens.")]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from ingest.ports import Event, Outbound
+from ingest.ports import Event, Outbound, Place
 from ingest.topics import ReceivedEvent
+from store.clock import Clock, SystemClock
 from store.errors import BrokerUnavailable
-
-Place = tuple[str, int]
-"""Topic and partition."""
 
 
 class MemoryBroker:
@@ -24,8 +22,9 @@ class MemoryBroker:
         Partitions of every topic; a key always meets the same one.
     """
 
-    def __init__(self, *, partitions: int = 1) -> None:
+    def __init__(self, *, partitions: int = 1, clock: Clock | None = None) -> None:
         self.partitions = partitions
+        self._clock = clock or SystemClock()
         self.is_away = False
         """Set to make every call fail as if the broker could not be reached."""
         self._changed = threading.Condition(threading.RLock())
@@ -47,6 +46,7 @@ class MemoryBroker:
                     partition=place[1],
                     offset=len(self._logs[place]),
                     headers=dict(message.headers),
+                    sent_at=self._clock.now(),
                 )
                 self._logs[place].append(event)
             self._changed.notify_all()
@@ -54,6 +54,7 @@ class MemoryBroker:
     def events(self, topic: str) -> list[ReceivedEvent]:
         """Return everything in a topic, by partition."""
         with self._changed:
+            self._check()
             return [
                 event
                 for partition in range(self.partitions)
@@ -93,6 +94,14 @@ class MemoryBroker:
         with self._changed:
             self._check()
             self._committed[member.group].update(member.positions)
+
+    def lag(self, member: MemorySource) -> dict[Place, int]:
+        """Return how far the member's positions are behind the ends."""
+        with self._changed:
+            return {
+                place: len(self._logs[place]) - position
+                for place, position in member.positions.items()
+            }
 
     def _check(self) -> None:
         if self.is_away:
@@ -137,8 +146,22 @@ class MemorySource:
     def commit(self) -> None:
         self._broker.commit(self)
 
+    def lag(self) -> dict[Place, int]:
+        return self._broker.lag(self)
+
     def close(self) -> None:
         self._broker.leave(self)
+        self.positions = {}
+
+
+class MemoryReader:
+    """Reads a ``MemoryBroker`` in no group."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    def read(self, topic: str) -> Iterator[ReceivedEvent]:
+        yield from self._broker.events(topic)
 
 
 class MemorySink:

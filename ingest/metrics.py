@@ -38,6 +38,10 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "state_version": ("Routing state this process serves, 0 for none", ()),
     "judge_tasks": ("Judge tasks by status", ("status",)),
     "spooled_decisions": ("Decisions made without the ledger that it has not got yet", ()),
+    "stream_lag": (
+        "Events of a partition read here that wait behind the last poll",
+        ("topic", "partition"),
+    ),
     "outbox_unmarked": (f"Messages not yet known to be published, up to {OUTBOX_LIMIT}", ()),
 }
 FAIL_SAFE = frozenset({"safe_starved", "safe_infeasible", "safe_cold", "no_candidate", "error"})
@@ -80,6 +84,11 @@ class Metrics:
         """Set a gauge of ``GAUGES``."""
         gauge = self._gauges[name]
         (gauge.labels(**labels) if labels else gauge).set(value)
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Show nothing under these labels of a gauge any more."""
+        gauge = self._gauges[name]
+        gauge.remove(*(labels[label] for label in GAUGES[name][1]))
 
     def decided(self, decision: Decision) -> None:
         """Count one new decision with its reason and the time of each phase."""

@@ -10,6 +10,9 @@ from store.errors import EventRejected
 from store.ledger import Recorded, ResponseOutcome
 from store.records import Feedback, PromptReceived, ResponseReceived
 
+Place = tuple[str, int]
+"""Topic and partition."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -46,6 +49,15 @@ class EventSource(Protocol):
         """Note that every event returned so far is done; uncommitted ones come again."""
         ...
 
+    def lag(self) -> Mapping[Place, int]:
+        """Return how many events each partition of this member is ahead of what was returned.
+
+        Known from the last fetches, without asking the broker: events that came since then are
+        not counted, and nothing is known until each of its partitions was fetched from. Partitions
+        that went to another member are left out. Never fails.
+        """
+        ...
+
     def close(self) -> None:
         """Leave the group without committing."""
         ...
@@ -63,6 +75,18 @@ class EventSink(Protocol):
 
     def close(self) -> None:
         """Flush and release."""
+        ...
+
+
+class Gauges(Protocol):
+    """Where the present value of something is shown."""
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Show a value under that name and labels."""
+        ...
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Show nothing there any more."""
         ...
 
 

@@ -231,6 +231,7 @@ class Roles:
             self._clock,
             rng=np.random.default_rng(),
             counters=self._station.metrics,
+            gauges=self._station.metrics,
             topic_prefix=prefix,
             max_prompt_bytes=self._settings.http.max_prompt_bytes,
             batch=PROMPTS_AT_ONCE if PROMPTS in topics else BATCH,

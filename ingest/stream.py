@@ -16,9 +16,10 @@ import numpy as np
 
 from ingest import wire
 from ingest.dead_letters import dead_letter
+from ingest.lag import LagGauge
 from ingest.parking import Parking, response_conflict
 from ingest.patience import Counters, NoCounters, Patience, StoppedWaiting
-from ingest.ports import Event, EventSink, EventSource, Handler
+from ingest.ports import Event, EventSink, EventSource, Gauges, Handler
 from ingest.topics import DEFAULT_PREFIX, FEEDBACK, PROMPTS, RESPONSES
 from store.clock import Clock
 from store.errors import EventRejected, RequestConflict
@@ -68,6 +69,7 @@ class StreamWorker:
         *,
         rng: np.random.Generator,
         counters: Counters | None = None,
+        gauges: Gauges | None = None,
         topic_prefix: str = DEFAULT_PREFIX,
         max_prompt_bytes: int = wire.PROMPT_BYTES,
         batch: int = BATCH,
@@ -78,6 +80,7 @@ class StreamWorker:
         self._parking = parking
         self._clock = clock
         self._counters = counters or NoCounters()
+        self._lag = LagGauge(gauges) if gauges is not None else None
         self._patience = Patience(clock, rng, self._counters)
         self._prefix = topic_prefix
         self._max_prompt_bytes = max_prompt_bytes
@@ -108,7 +111,11 @@ class StreamWorker:
         return len(events)
 
     def _poll(self) -> list[Event]:
-        return self._source.poll(timeout_s=POLL_S, limit=self._batch)
+        try:
+            return self._source.poll(timeout_s=POLL_S, limit=self._batch)
+        finally:  # also when the broker is away: its partitions may be another's by now
+            if self._lag is not None:
+                self._lag.show(self._source.lag())
 
     def _store(self, events: Sequence[Event]) -> list[Fate]:
         """Hand a batch over, prompts first: a response of the same batch finds its decision."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from ingest.ports import Event
@@ -17,10 +18,16 @@ LABELS = "labels"
 ALERTS = "alerts"
 INBOUND = (PROMPTS, RESPONSES, FEEDBACK)
 OUTBOUND = (DECISIONS, LABELS, ALERTS)
+DEAD_LETTERS = ".dlq"
 DEFAULT_PREFIX = "router."
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SHORTEST_SESSION_MS = 6_000
 """Brokers refuse less unless configured otherwise."""
+DEAD_LETTERS_KEPT = 4
+"""How many times as long dead letters are kept: somebody has to see them, mend the cause and replay
+them, holidays included.
+"""
+BROKERS_DEFAULT = -1
 
 
 def full_name(topic: str, *, prefix: str) -> str:
@@ -30,7 +37,7 @@ def full_name(topic: str, *, prefix: str) -> str:
 
 def dead_letters_of(topic: str) -> str:
     """Return the topic for what cannot be read from a topic."""
-    return f"{topic}.dlq"
+    return f"{topic}{DEAD_LETTERS}"
 
 
 def every_topic(prefix: str) -> tuple[str, ...]:
@@ -44,6 +51,8 @@ def every_topic(prefix: str) -> tuple[str, ...]:
 class ReceivedEvent(Event):
     """An event with the headers it came with (a dead letter's say what was wrong)."""
 
+    sent_at: datetime
+    """When the broker or the sender says that it was sent."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,8 +68,11 @@ class KafkaSettings:
     """What every topic's name starts with, its dot included."""
     partitions: int = 6
     """Partitions of topics that are created; the most consumers that can share one."""
-    replication_factor: int = -1
+    replication_factor: int = BROKERS_DEFAULT
     """Replicas of topics that are created; -1 takes the broker's default."""
+    retention_hours: int = 168
+    """Hours for which created topics keep events, dead letters four times as long; -1 takes the
+    broker's default."""
     timeout_s: float = 10.0
     """How long to wait for the broker before it counts as away."""
     session_timeout_ms: int = SHORTEST_SESSION_MS
@@ -90,11 +102,23 @@ class KafkaSettings:
             problems.append("group_id must not be empty")
         if self.partitions < 1:
             problems.append(f"partitions must be at least 1, got {self.partitions}")
-        if self.replication_factor != -1 and self.replication_factor < 1:
-            problems.append("replication_factor must be -1 or at least 1")
+        problems += [
+            f"{name} must be {BROKERS_DEFAULT} or at least 1, got {getattr(self, name)}"
+            for name in ("replication_factor", "retention_hours")
+            if getattr(self, name) != BROKERS_DEFAULT and getattr(self, name) < 1
+        ]
         if not self.timeout_s > 0:
             problems.append(f"timeout_s must be positive, got {self.timeout_s}")
         if self.session_timeout_ms < SHORTEST_SESSION_MS:
             problems.append(f"session_timeout_ms must be at least {SHORTEST_SESSION_MS}")
         if problems:
             raise SettingsInvalid("; ".join(problems))
+
+    def configuration_of(self, topic: str) -> dict[str, str]:
+        """Return what a topic is created with besides its shape, in the broker's own words."""
+        if self.retention_hours == BROKERS_DEFAULT:
+            return {}
+        hours = self.retention_hours
+        if topic.endswith(DEAD_LETTERS):
+            hours *= DEAD_LETTERS_KEPT
+        return {"retention.ms": str(hours * 3_600_000)}

@@ -7,11 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest.broker import ForgottenSocket, KafkaSink, KafkaSource, ensure_topics
-from ingest.memory_stream import MemoryBroker, MemorySink, MemorySource
+from ingest.broker import (
+    ForgottenSocket,
+    KafkaReader,
+    KafkaSink,
+    KafkaSource,
+    ensure_topics,
+)
+from ingest.letters import TopicReader
+from ingest.memory_stream import MemoryBroker, MemoryReader, MemorySink, MemorySource
 from ingest.ports import Event, EventSink, EventSource, Outbound
 from ingest.topics import KafkaSettings, ReceivedEvent
 from store.errors import BrokerUnavailable
@@ -43,6 +51,7 @@ class Stream:
     topic: str
     make_source: Callable[[], EventSource]
     make_sink: Callable[[], EventSink]
+    reader: TopicReader
     opened: list[EventSource | EventSink] = field(default_factory=list)
 
     def source(self) -> EventSource:
@@ -63,7 +72,12 @@ class Stream:
 def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
     if request.param == "memory":
         broker = MemoryBroker(partitions=4)
-        made = Stream("t", lambda: MemorySource(broker, topics=["t"]), lambda: MemorySink(broker))
+        made = Stream(
+            "t",
+            lambda: MemorySource(broker, topics=["t"]),
+            lambda: MemorySink(broker),
+            MemoryReader(broker),
+        )
     else:
         settings: KafkaSettings = request.getfixturevalue(LEGS[request.param])
         topic = f"{settings.topic_prefix}prompts"
@@ -71,18 +85,19 @@ def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
             topic,
             lambda: KafkaSource(settings, topics=[topic], role="test"),
             lambda: KafkaSink(settings),
+            KafkaReader(settings),
         )
     yield made
     for one in made.opened:
         one.close()
 
 
-def read(source: EventSource, count: int) -> list[Event]:
+def read(source: EventSource, count: int, *, limit: int = 50) -> list[Event]:
     """Poll until ``count`` events came."""
     events: list[Event] = []
     deadline = time.monotonic() + JOIN_S
     while len(events) < count and time.monotonic() < deadline:
-        events += source.poll(timeout_s=0.2, limit=50)
+        events += source.poll(timeout_s=0.2, limit=limit)
     return events
 
 
@@ -197,6 +212,84 @@ def test_two_consumers_of_a_group_share_the_partitions(stream: Stream) -> None:
     assert seen[0] | seen[1] == set(range(sent))
 
 
+def test_lag_is_what_was_sent_and_not_yet_returned(stream: Stream) -> None:
+    stream.publish(80, keys=40)
+    source = stream.source()
+    assert source.lag().keys() <= {(stream.topic, partition) for partition in range(4)}
+    events: list[Event] = []
+    while len(source.lag()) < 4 or not events:
+        events += read(source, 1, limit=1)
+    assert sum(source.lag().values()) == 80 - len(events) > 0
+    events += read(source, 80 - len(events))
+    assert source.lag() == {(stream.topic, partition): 0 for partition in range(4)}
+    source.close()
+    assert source.lag() == {}
+
+
+def test_lag_is_of_a_members_own_partitions_only(stream: Stream) -> None:
+    stream.publish(40, keys=40)
+    first = stream.source()
+    read(first, 40)
+    first.commit()
+    reader = Reader(stream.source())
+    reader.start()
+    deadline = time.monotonic() + JOIN_S
+    while len(first.lag()) != 2 and time.monotonic() < deadline:
+        first.poll(timeout_s=0.1, limit=50)
+    stream.publish(40, start=40, keys=40)
+    mine: list[Event] = []
+    while len(mine) + len(reader.events) < 40 and time.monotonic() < deadline:
+        mine += first.poll(timeout_s=0.1, limit=50)
+    reader.done.set()
+    reader.join()
+    lags = [first.lag(), reader.source.lag()]
+    assert [list(lag.values()) for lag in lags] == [[0, 0], [0, 0]]
+    assert set().union(*lags) == {(stream.topic, partition) for partition in range(4)}
+
+
+def test_a_reader_sees_all_that_a_topic_holds_each_time(stream: Stream) -> None:
+    started = datetime.now(UTC) - timedelta(seconds=1)
+    stream.publish(700, keys=40)
+    for _ in range(2):
+        events = list(stream.reader.read(stream.topic))
+        assert sorted(numbers(list(events))) == list(range(700))
+        assert {event.partition for event in events} == set(range(4))
+        for partition in range(4):
+            offsets = [event.offset for event in events if event.partition == partition]
+            assert offsets == list(range(len(offsets)))
+        assert all(started <= event.sent_at <= datetime.now(UTC) for event in events)
+
+
+def test_a_reader_comes_to_an_end_though_each_event_brings_another(stream: Stream) -> None:
+    stream.publish(40, keys=40)
+    sink = stream.make_sink()
+    seen: list[Event] = []
+    for event in stream.reader.read(stream.topic):
+        seen.append(event)
+        assert len(seen) < 1_000
+        sink.publish([Outbound(topic=stream.topic, key=f"k{len(seen)}", value=b"99")])
+    sink.close()
+    assert set(range(40)) <= set(numbers(seen))
+
+
+def test_an_empty_topic_and_a_missing_one_hold_nothing(stream: Stream) -> None:
+    assert list(stream.reader.read(stream.topic)) == []
+    assert list(stream.reader.read(f"{stream.topic}.missing")) == []
+
+
+def test_a_reader_disturbs_no_consumer(stream: Stream) -> None:
+    stream.publish(20)
+    source = stream.source()
+    assert len(read(source, 20)) == 20
+    source.commit()
+    stream.publish(10, start=20)
+    assert len(list(stream.reader.read(stream.topic))) == 30
+    assert sorted(numbers(read(source, 10))) == list(range(20, 30))
+    assert len(source.lag()) == 4
+    source.close()
+    assert sorted(numbers(read(stream.source(), 10))) == list(range(20, 30))
+
+
 def test_every_promise_is_held_to_every_broker(request: pytest.FixtureRequest) -> None:
     """A leg that is not collected would look like one that passes."""
     if request.config.getoption("keyword") or request.config.getoption("markexpr"):
@@ -213,7 +306,10 @@ def test_every_promise_is_held_to_every_broker(request: pytest.FixtureRequest) -
 def test_a_broker_in_memory_that_is_away_is_reported() -> None:
     broker = MemoryBroker()
     source, sink = MemorySource(broker, topics=["t"]), MemorySink(broker)
+    reading = MemoryReader(broker).read("t")
     broker.is_away = True
+    with pytest.raises(BrokerUnavailable):
+        next(reading)
     with pytest.raises(BrokerUnavailable):
         source.poll(timeout_s=0.1, limit=1)
     with pytest.raises(BrokerUnavailable):
@@ -238,6 +334,7 @@ def test_an_unreachable_broker_is_reported_within_a_bound(nowhere: KafkaSettings
         lambda: source.poll(timeout_s=0.1, limit=1),
         lambda: sink.publish([Outbound(topic="t", key="k", value=b"v")]),
         lambda: ensure_topics(nowhere, ["t"]),
+        lambda: list(KafkaReader(nowhere).read("t")),
     ]
     threads = threading.active_count()
     for call in calls:

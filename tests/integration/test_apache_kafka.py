@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,12 @@ from tests.contract.test_event_source import read
 
 __all__ = ["apache_kafka", "apache_kafka_jars"]
 pytestmark = pytest.mark.kafka
+REASONS = {
+    "sasl_password": ["SaslAuthenticationFailedError"],
+    "security_protocol": ["socket disconnected", "Invalid frame"],
+    "tls_ca_file": ["CERTIFICATE_VERIFY_FAILED"],
+}
+"""What the library logs of each refusal."""
 
 
 @pytest.fixture
@@ -103,15 +109,60 @@ def test_a_password_over_tls_opens_the_stream(apache_kafka: ApacheKafka, mechani
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_what_the_broker_refuses_is_reported_and_its_password_is_not(
+def test_what_the_broker_refuses_says_where_and_how_and_no_password(
     apache_kafka: ApacheKafka, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    settings = secured(apache_kafka, **wrong)
-    sink = KafkaSink(settings)
-    with pytest.raises(BrokerUnavailable) as refused:
-        publish(sink, "secured.prompts", range(1))
+    settings = secured(apache_kafka, timeout_s=2.0, **wrong)
+    source, sink = KafkaSource(settings, topics=["secured.prompts"], role="t"), KafkaSink(settings)
+    calls: list[Callable[[], object]] = [
+        lambda: publish(sink, "secured.prompts", range(1)),
+        lambda: source.poll(timeout_s=0.1, limit=1),
+        lambda: ensure_topics(settings, ["secured.prompts"]),
+    ]
+    for call in calls:
+        with pytest.raises(BrokerUnavailable) as refused:
+            call()
+        told = str(refused.value)
+        assert f"{apache_kafka.secure_servers} over {settings.security_protocol}" in told
+        assert "the log has the reason" in told
+        assert "STEERSMAN_KAFKA_SASL_*" in told
+        told += f"{caplog.text} {settings!r}"
+        assert PASSWORD not in told
+        assert "another" not in told
+    assert any(said in caplog.text for said in REASONS[next(iter(wrong))])
+    source.close()
     sink.close()
-    told = f"{refused.value} {caplog.text} {settings!r}"
-    assert PASSWORD not in told
-    assert "another" not in told
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(48, 48), (-1, None)])
+def test_created_topics_keep_events_for_the_set_time_and_dead_letters_longer(
+    apache_kafka: ApacheKafka, hours: int, kept: int | None
+) -> None:
+    settings = KafkaSettings(
+        bootstrap_servers=apache_kafka.bootstrap_servers, partitions=1, retention_hours=hours
+    )
+    names = [f"kept{hours}.prompts", f"kept{hours}.prompts.dlq"]
+    ensure_topics(settings, names)
+    found = [retention_ms(apache_kafka, name) for name in names]
+    if kept is None:
+        assert found == [None, None]
+    else:
+        assert found == [kept * 3_600_000, 4 * kept * 3_600_000]
+
+
+def retention_ms(broker: ApacheKafka, topic: str) -> int | None:
+    """Return a topic's own retention, as the broker describes it; None where it has none."""
+    from kafka.admin import (  # noqa: PLC0415  # broker.py imports it first, without its warnings
+        ConfigResource,
+        ConfigResourceType,
+        KafkaAdminClient,
+    )
+
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    try:
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        set_here = found["topic"][topic].get("retention.ms")
+        return None if set_here is None else int(set_here["value"])
+    finally:
+        admin.close()

@@ -107,10 +107,17 @@ class RecordingSink(MemorySink):
 
 
 class Tally:
-    """Counters that can be asked."""
+    """Counters and gauges that can be asked."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, ...]] = Counter()
+        self.shown: dict[tuple[str, ...], float] = {}
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        self.shown[name, *labels.values()] = value
+
+    def forget(self, name: str, **labels: str) -> None:
+        del self.shown[name, *labels.values()]
 
     def count(self, name: str, **labels: str) -> None:
         self.counts[(name, *labels.values())] += 1

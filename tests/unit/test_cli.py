@@ -58,7 +58,7 @@ def test_help_teaches(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["experts add", "policy set", "keys create", "experts price", "erase"]
+    "words", ["experts add", "policy set", "keys create", "experts price", "erase", "dlq show"]
 )
 def test_help_shows_an_example(words: str) -> None:
     assert f"steersman {words} " in (commands()[words].help or "")
@@ -75,6 +75,8 @@ def test_help_shows_an_example(words: str) -> None:
         ("state", "show"),
         ("state", "rollback", "1"),
         ("keys", "create", "ann", "--scope", "read"),
+        ("dlq", "list"),
+        ("dlq", "replay", "prompts"),
         ("migrate",),
         ("retention", "--dry-run"),
         ("erase", "--tenant", "acme", "--yes"),

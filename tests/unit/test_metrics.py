@@ -54,6 +54,18 @@ def test_every_gauge_is_set_by_name() -> None:
     assert value_of(metrics, 'steersman_judge_tasks{status="pending"}') == 3.0
 
 
+def test_what_a_gauge_forgets_is_not_shown() -> None:
+    metrics = Metrics()
+    metrics.set("stream_lag", 7, topic="router.prompts", partition="0")
+    metrics.set("stream_lag", 8, topic="router.prompts", partition="1")
+
+    metrics.forget("stream_lag", topic="router.prompts", partition="0")
+
+    text = metrics.render().decode()
+    assert 'partition="0"' not in text
+    assert value_of(metrics, 'steersman_stream_lag{partition="1",topic="router.prompts"}') == 8.0
+
+
 def test_the_ledger_is_looked_at_when_asked() -> None:
     metrics = Metrics()
 

@@ -18,7 +18,7 @@ from ingest.memory_stream import MemoryBroker
 from ingest.outbox import OutboxPublisher
 from ingest.parking import Parking
 from ingest.ports import Event, Outbound
-from ingest.stream import StreamWorker
+from ingest.stream import BATCH, StreamWorker
 from ingest.topics import ReceivedEvent
 from store.clock import ManualClock, SystemClock
 from store.errors import BrokerUnavailable, EventRejected, StoreUnavailable
@@ -87,7 +87,14 @@ def world() -> World:
     handler = LedgerHandler(ledger, OutboxPublisher(ledger, sink, clock), calls)
     parking = Parking(ledger, handler, sink, clock, topic="router.responses", counters=tally)
     worker = StreamWorker(
-        source, sink, handler, parking, clock, rng=np.random.default_rng(7), counters=tally
+        source,
+        sink,
+        handler,
+        parking,
+        clock,
+        rng=np.random.default_rng(7),
+        counters=tally,
+        gauges=tally,
     )
     return World(
         broker, clock, calls, ledger, source, sink, handler, parking, worker, tally,
@@ -351,6 +358,22 @@ def test_a_dead_letter_always_fits_into_a_message() -> None:
     event = Event(topic="t", value=b"x" * 1_048_000, key=None)
     letter = dead_letter(event, EventRejected("unreadable_json", "m"))
     assert (len(letter.value), letter.headers["original_bytes"]) == (VALUE_BYTES, "1048000")
+
+
+def test_the_lag_is_shown_after_each_poll(world: World) -> None:
+    world.send("prompts", *asked(*(f"r{n}" for n in range(BATCH + 3))))
+    world.step()
+    assert world.tally.shown["stream_lag", "router.prompts", "0"] == 3
+    world.step()
+    assert world.tally.shown["stream_lag", "router.prompts", "0"] == 0
+
+
+def test_a_partition_that_moved_away_shows_no_lag(world: World) -> None:
+    world.step()
+    assert len(world.tally.shown) == len(TOPICS)
+    world.source.close()
+    world.step()
+    assert world.tally.shown == {}
 
 
 def test_no_prompt_reaches_a_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
