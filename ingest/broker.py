@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +10,16 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from ingest.broker_connection import (
+    DIRECT,
+    ForgottenSocket,
+    no_connection,
+    options_of,
+    reasons,
+)
 from ingest.ports import Event, Outbound, Place
 from ingest.topics import KafkaSettings, ReceivedEvent
-from store.errors import BrokerUnavailable, SettingsInvalid
+from store.errors import BrokerUnavailable
 
 with warnings.catch_warnings():
     # kafka-python 3.0 reads its protocol files with a call that Python 3.11 deprecates.
@@ -35,27 +40,6 @@ FETCH_BYTES = 16 * 1024 * 1024
 MESSAGE_BYTES = 1024 * 1024
 READER_POLL_MS = 100
 CLOSE_S = 5.0
-DIRECT = "direct"
-
-
-class ForgottenSocket(socket.socket):
-    """Closes itself when it is collected, without a warning.
-
-    The library forgets a socket that could not connect, and one whose last bytes were still to
-    be written when its client was closed: Python would warn (``ResourceWarning``) each time.
-    """
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):  # it could not be made
-            self.close()
-
-
-class ForgottenTlsSocket(ssl.SSLSocket):
-    """The same over TLS."""
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):
-            self.close()
 
 
 class DirectSocket(KafkaNetSocket):  # type: ignore[misc]  # untyped base
@@ -306,40 +290,6 @@ def _consumer(settings: KafkaSettings, *topics: str, **own: Any) -> Any:
     )
 
 
-def _options(settings: KafkaSettings) -> dict[str, Any]:
-    """Return what every kind of client is told."""
-    timeout_ms = int(settings.timeout_s * 1000)
-    options: dict[str, Any] = {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
-        "client_id": "steersman",
-        "bootstrap_timeout_ms": timeout_ms,
-        "request_timeout_ms": timeout_ms,
-        "reconnect_backoff_max_ms": 1_000,
-        "proxy_url": f"{DIRECT}://",
-        "security_protocol": settings.security_protocol,
-    }
-    if settings.sasl_mechanism:
-        options["sasl_mechanism"] = settings.sasl_mechanism
-        options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password
-    if settings.security_protocol.endswith("SSL"):
-        options["ssl_context"] = _tls(settings)
-    return options
-
-
-def _tls(settings: KafkaSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca_file)
-        if settings.tls_certificate_file is not None:
-            context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
-    except OSError as problem:  # ssl.SSLError is one
-        raise SettingsInvalid(
-            f"STEERSMAN_KAFKA_TLS_CA_FILE, _CERTIFICATE_FILE or _KEY_FILE cannot be used: {problem}"
-        ) from problem
-    context.sslsocket_class = ForgottenTlsSocket
-    return context
-
-
 def _open(kind: Callable[..., Any], settings: KafkaSettings, *topics: str, **options: Any) -> Any:
     """Build a client; one that cannot connect leaves no thread or socket behind."""
     # At DEBUG the library logs keys and values, prompts included.
@@ -350,24 +300,15 @@ def _open(kind: Callable[..., Any], settings: KafkaSettings, *topics: str, **opt
         connections.append(KafkaProducer.DEFAULT_CONFIG["kafka_client"](**config))
         return connections[-1]
 
-    try:
-        return kind(*topics, kafka_client=connect, **_options(settings), **options)
-    except BaseException as problem:
-        for connection in connections:
-            connection.close()
-        if isinstance(problem, KafkaError | OSError):
-            raise _no_connection(settings, problem) from problem
-        raise
-
-
-def _no_connection(settings: KafkaSettings, problem: Exception) -> BrokerUnavailable:
-    """Return what to tell a person: the library says a time-out whatever the reason was."""
-    return BrokerUnavailable(
-        f"no connection to {settings.bootstrap_servers} over {settings.security_protocol} within"
-        f" {settings.timeout_s:g} s ({type(problem).__name__}): the log has the reason of each"
-        " attempt; check that the broker listens there, STEERSMAN_KAFKA_SECURITY_PROTOCOL, and the"
-        " user, password and certificates of STEERSMAN_KAFKA_SASL_* and _TLS_*"
-    )
+    with reasons() as why:
+        try:
+            return kind(*topics, kafka_client=connect, **options_of(settings), **options)
+        except BaseException as problem:
+            for connection in connections:
+                connection.close()
+            if isinstance(problem, KafkaError | OSError):
+                raise no_connection(settings, why) from problem
+            raise
 
 
 @contextmanager

@@ -24,7 +24,7 @@ REASONS = {
     "security_protocol": ["socket disconnected", "Invalid frame"],
     "tls_ca_file": ["CERTIFICATE_VERIFY_FAILED"],
 }
-"""What the library logs of each refusal."""
+"""What the message says of each refusal."""
 
 
 @pytest.fixture
@@ -120,17 +120,19 @@ def test_what_the_broker_refuses_says_where_and_how_and_no_password(
         lambda: source.poll(timeout_s=0.1, limit=1),
         lambda: ensure_topics(settings, ["secured.prompts"]),
     ]
+    everything = ""
     for call in calls:
         with pytest.raises(BrokerUnavailable) as refused:
             call()
         told = str(refused.value)
         assert f"{apache_kafka.secure_servers} over {settings.security_protocol}" in told
-        assert "the log has the reason" in told
         assert "STEERSMAN_KAFKA_SASL_*" in told
-        told += f"{caplog.text} {settings!r}"
-        assert PASSWORD not in told
-        assert "another" not in told
-    assert any(said in caplog.text for said in REASONS[next(iter(wrong))])
+        everything += told
+    # The broker often just hangs up on a wrong password; at times it says why.
+    assert any(reason in everything for reason in REASONS[next(iter(wrong))])
+    everything += f"{caplog.text} {settings!r}"
+    assert PASSWORD not in everything
+    assert "another" not in everything
     source.close()
     sink.close()
 

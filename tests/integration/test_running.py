@@ -261,7 +261,9 @@ def test_kafka_and_http_give_one_decision(up: Running) -> None:
     assert decided["decided_at"] == mine[0].decided_at.isoformat()
     body["prompt"] = "another text"
     assert up.http("POST", "/v1/routing/decision", body)[0] == 409
-    assert "steersman_decisions_total" in str(up.http("GET", "/metrics")[1])
+    metrics = str(up.http("GET", "/metrics")[1])
+    assert "steersman_decisions_total" in metrics
+    assert re.search(r"steersman_stream_lag\{partition=.0.,topic=.router\.prompts.\} \d", metrics)
 
 
 BAD_PROMPTS = {
