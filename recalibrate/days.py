@@ -47,16 +47,19 @@ class DayWatch:
         if self._looked_at is not None and now - self._looked_at < EVERY:
             return
         expected = coming_days(now)
-        for day in expected:
+        for day in self._missing(expected):
             self._prepare(day)
-        with self._ledger.begin() as tx:
-            missing = sorted(set(expected) - set(tx.upkeep.days()))
+        missing = self._missing(expected)
         if missing and not self._is_raised:
             self._raise(missing, now)
         if self._is_raised and not missing:
             log.info("days.complete_again")
         self._is_raised = bool(missing)
         self._looked_at = now
+
+    def _missing(self, expected: Sequence[date]) -> list[date]:
+        with self._ledger.begin() as tx:
+            return sorted(set(expected) - set(tx.upkeep.days()))
 
     def _prepare(self, day: date) -> None:
         """Make one day in a transaction of its own: one that cannot be made costs no other."""
