@@ -43,6 +43,9 @@ PROMPTS_AT_ONCE = 32
 them all by one routing state."""
 PARTITIONS_EVERY = timedelta(hours=1)
 LEADER_RETRY_S = 2.0
+SLOW_S = 300.0
+"""How long a judge's task (calls of language models) and a learning step (fits of everything) may
+take before they count as hanging; both are far quicker as a rule."""
 LEDGER_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -145,7 +148,9 @@ class Roles:
             announce=announce_labels,
             publish=self.outbox.publish_now,
         )
-        self._crew.add("judge", lambda stop: self._hinted("judge", stop, worker.run))
+        self._crew.add(
+            "judge", lambda stop: self._hinted("judge", stop, worker.run), quiet_s=SLOW_S
+        )
 
     def learn(self) -> None:
         """Run learning, recalibration and upkeep while this process leads."""
@@ -156,7 +161,7 @@ class Roles:
             announce=announce_alert,
             send=self.outbox.publish_now,
         )
-        self._crew.add("learn", lambda stop: self._lead(stop, recalibrator))
+        self._crew.add("learn", lambda stop: self._lead(stop, recalibrator), quiet_s=SLOW_S)
 
     def _lead(self, stop: threading.Event, recalibrator: Recalibrator) -> None:
         """Wait to become the only leader, then step until stopped."""
@@ -177,6 +182,8 @@ class Roles:
 
         def step() -> None:
             nonlocal last_upkeep
+            if stop.is_set():  # asked in each round: this is the loop, the scheduler's owner rests
+                return
             try:
                 if self._clock.now() - last_upkeep >= PARTITIONS_EVERY:
                     self._ledger.prepare_days()
