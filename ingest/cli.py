@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -80,6 +80,28 @@ def migrate() -> None:
     """Bring the database schema up to date; every role does so at its start too."""
     with _backbone():
         typer.echo("the schema is up to date")
+
+
+@app.command()
+def health(
+    role: Annotated[
+        Literal["serve", "ingest", "judge", "learn"],
+        typer.Argument(help="The role that should run here."),
+    ],
+) -> None:
+    """Say whether a role works: exit status 1 if it is gone or a loop of it hangs.
+
+    It asks the process with this run directory and replica name. Waiting for a database or a
+    broker that is away is not hanging: a restart would not help.
+    """
+    from ingest.heartbeat import heartbeat_file, troubles  # noqa: PLC0415
+    from store.clock import SystemClock  # noqa: PLC0415
+
+    here = _settings()
+    file = heartbeat_file(here.run_dir, role, replica=here.replica)
+    found = troubles(file, now=SystemClock().monotonic())
+    typer.echo("\n".join(found) or f"{role} works")
+    raise typer.Exit(1 if found else 0)
 
 
 @app.command()

@@ -57,6 +57,13 @@ def listen(settings: HttpSettings) -> socket.socket:
     return sock
 
 
+def url_from_here(listener: socket.socket) -> str:
+    """Return where this machine reaches the listener, whichever addresses it listens on."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def serve(
     app: FastAPI,
     settings: HttpSettings,

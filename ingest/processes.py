@@ -10,7 +10,8 @@ from ingest import logs
 from ingest.backbone import announced, open_backbone, prepare_topics
 from ingest.consumer import consume
 from ingest.crew import Crew
-from ingest.http_serve import listen
+from ingest.heartbeat import Heartbeat
+from ingest.http_serve import listen, url_from_here
 from ingest.metrics import Metrics
 from ingest.roles import Roles, Station
 from ingest.settings import ProcessSettings
@@ -41,11 +42,16 @@ def run_role(name: str, settings: ProcessSettings) -> int:
     logs.configure(settings.log_level)
     with _station(settings, embedded=False) as station:
         roles = Roles(station)
+        http_url = ""
         if name == "serve":
-            roles.serve(listen(settings.http))
+            listener = listen(settings.http)
+            http_url = url_from_here(listener)
+            roles.serve(listener)
         else:
             {"ingest": roles.ingest, "judge": roles.judge, "learn": roles.learn}[name]()
-        return station.crew.wait()
+        heartbeat = Heartbeat(settings.run_dir, name, replica=settings.replica, http_url=http_url)
+        with heartbeat.ending():
+            return station.crew.wait(heartbeat.beat)
 
 
 def run_consumer(settings: ProcessSettings) -> int:

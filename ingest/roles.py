@@ -45,6 +45,9 @@ PROMPTS_AT_ONCE = 32
 """One encoder call's worth: a larger batch makes its first prompt wait for its last, and serves
 them all by one routing state."""
 LEADER_RETRY_S = 2.0
+SLOW_S = 300.0
+"""How long a judge's task (calls of language models) and a learning step (fits of everything) may
+take before they count as hanging; both are far quicker as a rule."""
 LEDGER_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -151,7 +154,9 @@ class Roles:
             announce=announce_labels,
             publish=self.outbox.publish_now,
         )
-        self._crew.add("judge", lambda stop: self._hinted("judge", stop, worker.run))
+        self._crew.add(
+            "judge", lambda stop: self._hinted("judge", stop, worker.run), quiet_s=SLOW_S
+        )
 
     def learn(self) -> None:
         """Run learning, recalibration and upkeep while this process leads."""
@@ -165,7 +170,7 @@ class Roles:
         days = DayWatch(
             self._ledger, self._clock, announce=announce_alert, send=self.outbox.publish_now
         )
-        self._crew.add("learn", lambda stop: self._lead(stop, days, recalibrator))
+        self._crew.add("learn", lambda stop: self._lead(stop, days, recalibrator), quiet_s=SLOW_S)
 
     def _lead(self, stop: threading.Event, days: DayWatch, recalibrator: Recalibrator) -> None:
         """Wait to become the only leader, then step until stopped."""
@@ -186,6 +191,8 @@ class Roles:
         failures: list[Exception] = []
 
         def step() -> None:
+            if stop.is_set():  # asked in each round: this is the loop, the scheduler's owner rests
+                return
             try:
                 days.step()
                 recalibrator.step()

@@ -65,11 +65,14 @@ class JudgeWorker:
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
         while not stop.is_set():
-            if not self.step():
+            if not self.step(stop):
                 hints.wait(0.5)
 
-    def step(self) -> int:
-        """Lease and finish one batch; return how many tasks were leased."""
+    def step(self, stop: threading.Event | None = None) -> int:
+        """Lease and finish one batch; return how many tasks were leased.
+
+        Once ``stop`` is set the rest of the batch goes back, for another worker to take.
+        """
         with self._ledger.begin() as tx:
             tasks = tx.tasks.lease(
                 worker=self._name, now=self._clock.now(), lease_s=LEASE_S, limit=BATCH
@@ -77,7 +80,7 @@ class JudgeWorker:
         finished: list[Finished] = []
         flushed = self._clock.monotonic()
         for task in tasks:
-            if (done := self._handled(task)) is not None:
+            if (done := self._handled(task, stop)) is not None:
                 finished.append(done)
             if self._clock.monotonic() - flushed > FLUSH_S:
                 self._recorder.record(finished)
@@ -85,9 +88,12 @@ class JudgeWorker:
         self._recorder.record(finished)
         return len(tasks)
 
-    def _handled(self, task: JudgeTask) -> Finished | None:
+    def _handled(self, task: JudgeTask, stop: threading.Event | None) -> Finished | None:
         """Return the finished task; None if it was given back or another worker has it."""
         try:
+            if stop is not None and stop.is_set():
+                self._give_back(task, "the worker was stopped", counts=False)
+                return None
             return self._judged_or_given_back(task)
         except LeaseLost:
             log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._name})

@@ -50,12 +50,14 @@ class ApacheKafka:
     def __init__(self, jars: Path, directory: Path) -> None:
         self._directory = directory
         self._classpath = f"{jars.resolve()}/*"
-        self.port, self.secure_port, self._controller_port = _free_ports(3)
+        self.port, self.secure_port, self.controller_port = free_ports(3)
         self.ca_file = directory / "ca.pem"
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self._make_certificate()
-        self._configuration().write_text(self._properties())
+        values = self._properties()
+        lines = (f"{name}={value}\n" for name, value in values.items())
+        self._configuration().write_text("".join(lines))
         self._format()
 
     @property
@@ -79,10 +81,13 @@ class ApacheKafka:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_S
-        while not all(map(_listens, (self.port, self.secure_port))):
+        while not all(map(_listens, self.client_ports())):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Apache Kafka did not start; see {self._directory}/kafka.log")
             time.sleep(0.1)
+
+    def client_ports(self) -> tuple[int, ...]:
+        return self.port, self.secure_port
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
@@ -123,10 +128,10 @@ class ApacheKafka:
     def _keystore(self) -> Path:
         return self._directory / "broker.p12"
 
-    def _properties(self) -> str:
-        controller = f"127.0.0.1:{self._controller_port}"
+    def _properties(self) -> dict[str, str]:
+        controller = f"127.0.0.1:{self.controller_port}"
         places = f"PLAINTEXT://{self.bootstrap_servers},SASL_SSL://{self.secure_servers}"
-        values = {
+        return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@{controller}",
@@ -150,7 +155,6 @@ class ApacheKafka:
             "ssl.keystore.type": "PKCS12",
             "ssl.keystore.password": _STORE_PASSWORD,
         }
-        return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
 def _listens(port: int) -> bool:
@@ -161,7 +165,7 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -175,3 +175,12 @@ def test_importing_the_command_line_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60.0
     )
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_role_that_does_not_run_is_unhealthy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, said = run(capsys, monkeypatch, "health", "learn")
+    assert status == 1
+    assert "no sign of life" in said

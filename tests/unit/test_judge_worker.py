@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -101,6 +102,17 @@ class Bench:
 
 def outcomes(labels: Sequence[Label]) -> dict[ExpertId, tuple[int, float | None]]:
     return {x.expert: (x.outcome, x.score) for x in labels}
+
+
+def test_a_stopped_worker_gives_the_rest_of_its_batch_back() -> None:
+    bench = Bench(3)
+    stop = threading.Event()
+    first = bench.worker(ScriptedJudge(stop.set))
+    assert first.step(stop) == 3
+    assert bench.counts() == {"done": 1, "pending": 2}
+    bench.clock.advance(RETRY_AFTER_S)  # long before a lease would have expired
+    assert bench.worker(ScriptedJudge(), "w2").step() == 2
+    assert bench.counts() == {"done": 3}
 
 
 def test_a_task_leaves_its_labels_its_verdicts_and_what_announces_them() -> None:

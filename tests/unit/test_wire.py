@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-import jsonschema  # type: ignore[import-untyped]  # publishes no types
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
