@@ -1,9 +1,9 @@
 # Two stages on one base: the first makes an environment, the second runs it. Build arguments:
-#   TORCH_INDEX  where torch comes from; the default has builds for the CPU, without CUDA libraries
+#   TORCH_INDEX  an index of torch's builds for the CPU; without it torch brings CUDA libraries
 #   PIP_INDEX_URL  where everything else comes from, in the versions of requirements.lock
 FROM python:3.11.14-slim-trixie AS build
 
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX
 ARG PIP_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
@@ -11,7 +11,7 @@ RUN python -m venv --without-pip /opt/venv
 
 # Dependencies before code, so that a change of code rebuilds a few seconds' worth.
 COPY pyproject.toml requirements.lock ./
-RUN pip --python /opt/venv install --no-deps --index-url "$TORCH_INDEX" \
+RUN pip --python /opt/venv install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
     "$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     print(*project['dependencies'], sep='\n')" > runtime.txt \
@@ -31,13 +31,14 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
 
 FROM python:3.11.14-slim-trixie
 
-# The cache's folder is made here so that a new volume mounted on it belongs to this user.
+# These folders are made here so that new volumes mounted on them belong to this user.
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin steersman \
-    && install --directory --owner steersman --group steersman --mode 0750 /var/cache/steersman
+    && install --directory --owner steersman --group steersman --mode 0750 \
+       /var/cache/steersman /var/lib/steersman
 COPY --from=build /opt/venv /opt/venv
 
-# The model ships in a wheel: nothing is to be fetched at run time. All that a role writes besides
-# its cache is a heartbeat file, in the run directory.
+# The model ships in a wheel: nothing is to be fetched at run time. Besides its cache a role writes a
+# heartbeat file and, serving, the spool of decisions that PostgreSQL lacks, in the run directory.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HUB_OFFLINE=1 \

@@ -169,10 +169,22 @@ def test_data_lies_in_named_volumes_where_the_images_write(document: Json) -> No
     assert services["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
     cache = image_environment()["STEERSMAN_CACHE_DIR"]
     for name in OURS:
-        assert services[name]["volumes"] == [f"cache:{cache}"]
+        run_dir = (image_environment() | services[name]["environment"])["STEERSMAN_RUN_DIR"]
+        kept = [f"spool:{run_dir}"] if name == "serve" else []
+        assert services[name]["volumes"] == [f"cache:{cache}", *kept]
         assert services[name]["read_only"] is True
-        assert image_environment()["STEERSMAN_RUN_DIR"].startswith(f"{services[name]['tmpfs'][0]}/")
-    assert set(document["volumes"]) == {"kafka", "postgres", "cache"}
+        assert kept or run_dir.startswith(f"{services[name]['tmpfs'][0]}/")
+    assert set(document["volumes"]) == {"kafka", "postgres", "cache", "spool"}
+
+
+def test_what_serve_answered_without_a_database_is_found_by_its_next_container(
+    document: Json,
+) -> None:
+    environment = document["services"]["serve"]["environment"]
+    assert environment["STEERSMAN_REPLICA"]  # a host name would be another one each time
+    made = re.search(r"install --directory (.+?)\n\S", DOCKERFILE.read_text(), re.DOTALL)
+    assert made is not None
+    assert environment["STEERSMAN_RUN_DIR"] in made[1]
 
 
 def test_every_setting_that_a_role_gets_is_known_and_http_is_the_only_open_one(
@@ -258,6 +270,7 @@ class Deployment:
             "postgres:5432": f"127.0.0.1:{database}",
             "kafka:9092": kafka.bootstrap_servers,
             "/var/cache/steersman": str(folder / "cache"),
+            "/var/lib/steersman": str(folder / "lib"),
             "/tmp/": f"{folder}/tmp/",  # noqa: S108
         }
         self.services = {
