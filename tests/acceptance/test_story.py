@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ingest.demo_traffic import GEMINI, LLAMA, MISTRAL
+from ingest.local import Served
 from judge.port import Question, Reply
 from judge.recorded import RecordedJudge
 from online.folds import fold_of, group_of
@@ -17,7 +18,17 @@ from online.route import Choice, route
 from online.scorer import ScorerModel
 from online.snapshot import load_state
 from online.state import RoutingState
-from store.records import FOLDS, AlertKind, ExpertId, PromptReceived, Reason, RequestId
+from recalibrate.hindsight import CertifiedAt, best_in_hindsight
+from recalibrate.stream_facts import Graded, StatusChange, served_request
+from store.records import (
+    FOLDS,
+    AlertKind,
+    ExpertId,
+    ExpertStatus,
+    PromptReceived,
+    Reason,
+    RequestId,
+)
 from tests.acceptance.story_runs import (
     MARGIN,
     StoryRun,
@@ -31,6 +42,7 @@ from tests.acceptance.story_runs import (
 # The first test encodes every prompt of the demo, unless the cache has them.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 ALPHA = 0.10
+CERTIFIED = ExpertStatus.CERTIFIED
 
 
 @cache
@@ -60,6 +72,31 @@ def test_with_three_experts_cost_and_regret_are_those_of_the_offline_computation
     assert len(served) > 1_000
     assert cost_share(served) <= 0.48 + 0.06
     assert regret(served) <= ALPHA + 3.0 * float(np.sqrt(ALPHA * (1 - ALPHA) / len(served)))
+
+
+def test_cost_is_close_to_the_best_threshold_in_hindsight_for_the_same_scores() -> None:
+    run = undisturbed()
+    for served, cheap in ((run.two, {LLAMA}), ([*run.three, *run.late], {LLAMA, MISTRAL})):
+        facts = [
+            served_request(one.decision, graded(run, one), position=n, phase="")
+            for n, one in enumerate(served)
+        ]
+        best = best_in_hindsight(
+            facts,
+            CertifiedAt([StatusChange(expert=e, status=CERTIFIED, position=0) for e in cheap]),
+            reference=GEMINI,
+            alpha=ALPHA,
+            margin=MARGIN,
+        )
+        assert best is not None
+        assert best.cost_share is not None
+        assert cost_share(served) <= 1.10 * best.cost_share.value
+
+
+def graded(run: StoryRun, served: Served) -> dict[ExpertId, Graded]:
+    answers = run.loop.traffic.answers
+    found = {e: answers[served.decision.request_id, e] for e in (GEMINI, LLAMA, MISTRAL)}
+    return {e: Graded(score=a.score, cost_usd=a.cost_usd) for e, a in found.items()}
 
 
 def test_safe_mode_is_not_how_the_promise_is_kept() -> None:
