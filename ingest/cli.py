@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ingest.cli_letters import letters_app
-from ingest.settings import ProcessSettings
+from ingest.cli_opening import opened_backbone, read_settings
+from ingest.cli_upkeep import erase, retention
 from store import environ
 from store.errors import SteersmanError
 from store.records import ExpertStatus, Price
 
 if TYPE_CHECKING:
-    from ingest.backbone import Backbone
+    pass
 
 app = typer.Typer(
     help="Route each prompt to the cheapest expert whose risk stays under the target you set.",
@@ -56,14 +54,14 @@ def up() -> None:
     """Run every role in this process, with embedded servers unless settings name real ones."""
     from ingest.processes import run_up  # noqa: PLC0415
 
-    raise typer.Exit(run_up(_settings()))
+    raise typer.Exit(run_up(read_settings()))
 
 
 def _role(name: str, explanation: str) -> None:
     def command() -> None:
         from ingest.processes import run_role  # noqa: PLC0415
 
-        raise typer.Exit(run_role(name, _settings()))
+        raise typer.Exit(run_role(name, read_settings()))
 
     command.__doc__ = explanation
     app.command(name)(command)
@@ -78,7 +76,7 @@ _role("learn", "Learn, recalibrate λ, raise alerts, publish states; one leads, 
 @app.command()
 def migrate() -> None:
     """Bring the database schema up to date; every role does so at its start too."""
-    with _backbone():
+    with opened_backbone():
         typer.echo("the schema is up to date")
 
 
@@ -97,7 +95,7 @@ def health(
     from ingest.heartbeat import heartbeat_file, troubles  # noqa: PLC0415
     from store.clock import SystemClock  # noqa: PLC0415
 
-    here = _settings()
+    here = read_settings()
     file = heartbeat_file(here.run_dir, role, replica=here.replica)
     found = troubles(file, now=SystemClock().monotonic())
     typer.echo("\n".join(found) or f"{role} works")
@@ -107,7 +105,7 @@ def health(
 @app.command()
 def settings() -> None:
     """Print every setting with its value in force; secrets are not shown."""
-    for name, value in environ.shown(_settings()):
+    for name, value in environ.shown(read_settings()):
         typer.echo(f"{name}={value}")
 
 
@@ -123,7 +121,7 @@ def demo(
     """Show the whole loop on real recorded traffic; at most five minutes, no key needed."""
     from ingest.demo import run_demo  # noqa: PLC0415
 
-    raise typer.Exit(run_demo(_settings(), keep=keep, inject=inject))
+    raise typer.Exit(run_demo(read_settings(), keep=keep, inject=inject))
 
 
 @app.command()
@@ -142,7 +140,7 @@ def replay(
     from ingest.replay import run_replay  # noqa: PLC0415
 
     run_replay(
-        _settings(),
+        read_settings(),
         file,
         reference=reference,
         experts=[name for name in experts.split(",") if name],
@@ -161,7 +159,7 @@ def recount(
     from ingest.recount import recount as count  # noqa: PLC0415
     from online.recorded import load_recorded  # noqa: PLC0415
 
-    with _backbone() as backbone:
+    with opened_backbone() as backbone:
         sent = load_recorded(recorded).prompts
         checks = count(backbone.settings.database_url, backbone.settings.kafka, sent=sent)
     for check in checks:
@@ -169,57 +167,8 @@ def recount(
     raise typer.Exit(0 if all(check.holds for check in checks) else 1)
 
 
-@app.command()
-def retention(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would go, and stop.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for a scheduler.")] = False,
-) -> None:
-    """Drop facts, texts and ids older than STEERSMAN_RETENTION_* says; run it daily.
-
-    Nothing that learning, a judge task or an unpublished message needs is dropped. Topics keep
-    their own copies until their retention: see docs/retention.md.
-    """
-    from ingest.retention import Retention, told  # noqa: PLC0415
-
-    with _backbone() as backbone:
-        work = Retention(backbone.ledger, backbone.clock, backbone.settings.retention)
-        with work.alone():
-            plan = work.plan()
-            typer.echo("\n".join(told(plan)))
-            if dry_run:
-                return
-            if not yes:
-                typer.confirm("Drop this for good?", abort=True)
-            for line in work.carry_out(plan):
-                typer.echo(line)
-
-
-@app.command()
-def erase(
-    tenant: Annotated[str, typer.Option(help="Whose requests.")],
-    session: Annotated[str, typer.Option(help="Only this session_id; default: all.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Erase the texts and embeddings of a tenant's or one session's requests; facts stay.
-
-    Example: steersman erase --tenant acme --session 7f3a
-
-    Safe to repeat, and to be repeated once answers that are under way have come in. Kafka topics,
-    dead letters among them, keep what they hold until their retention, backups and the embedding
-    cache until they are deleted: see docs/retention.md.
-    """
-    from ingest.retention import erase_texts  # noqa: PLC0415
-
-    with _backbone() as backbone:
-        whose = f"session {session!r} of tenant {tenant!r}" if session else f"tenant {tenant!r}"
-        if not yes:
-            typer.confirm(f"Erase the texts of {whose} for good?", abort=True)
-        for line in erase_texts(
-            backbone.ledger, backbone.clock, tenant=tenant, session_id=session or None
-        ):
-            typer.echo(line)
+app.command()(retention)
+app.command()(erase)
 
 
 @app.command(hidden=True)
@@ -227,13 +176,13 @@ def consume() -> None:
     """Answer decisions from recorded traffic; the demo's stand-in for a gateway."""
     from ingest.processes import run_consumer  # noqa: PLC0415
 
-    raise typer.Exit(run_consumer(_settings()))
+    raise typer.Exit(run_consumer(read_settings()))
 
 
 @policy_app.command("show")
 def policy_show() -> None:
     """Print the settings in force."""
-    with _backbone() as backbone, backbone.ledger.begin() as tx:
+    with opened_backbone() as backbone, backbone.ledger.begin() as tx:
         current = tx.policies.current()
     if current is None:
         typer.echo("no policy is set: steersman policy set reference=EXPERT")
@@ -257,7 +206,7 @@ def policy_set(
     pairs = dict(change.split("=", 1) for change in changes if "=" in change)
     if len(pairs) != len(changes):
         raise typer.BadParameter("each change must read name=value, each name once")
-    with _backbone() as backbone:
+    with opened_backbone() as backbone:
         operator = Operator(backbone.ledger, backbone.clock)
         version, _ = operator.set_policy(pairs)
         typer.echo(f"policy {version} is stored")
@@ -275,7 +224,7 @@ def policy_set(
 @experts_app.command("list")
 def experts_list() -> None:
     """Print the pool with statuses and prices."""
-    with _backbone() as backbone, backbone.ledger.begin() as tx:
+    with opened_backbone() as backbone, backbone.ledger.begin() as tx:
         experts = tx.experts.all()
     for e in experts:
         price = f"{e.price.input_usd_per_mtok:g}/{e.price.output_usd_per_mtok:g} USD per Mtok"
@@ -305,7 +254,7 @@ def experts_add(
     if base_url:
         client = {"kind": "openai", "base_url": base_url, "model": model or name}
         client |= {"api_key_env": api_key_env} if api_key_env else {}
-    with _backbone() as backbone:
+    with opened_backbone() as backbone:
         price = Price(
             input_usd_per_mtok=input_price,
             output_usd_per_mtok=output_price,
@@ -328,7 +277,7 @@ def experts_price(
     """
     from ingest.commands import Operator  # noqa: PLC0415
 
-    with _backbone() as backbone:
+    with opened_backbone() as backbone:
         price = Price(
             input_usd_per_mtok=input_price,
             output_usd_per_mtok=output_price,
@@ -341,7 +290,7 @@ def _status_command(name: str, status: ExpertStatus, explanation: str) -> None:
     def command(expert: ExpertName) -> None:
         from ingest.commands import Operator  # noqa: PLC0415
 
-        with _backbone() as backbone:
+        with opened_backbone() as backbone:
             Operator(backbone.ledger, backbone.clock).set_status(expert, status)
 
     command.__doc__ = explanation
@@ -356,7 +305,7 @@ _status_command("retire", ExpertStatus.RETIRED, "Take an expert out for good.")
 @state_app.command("show")
 def state_show(limit: Annotated[int, typer.Option(help="How many states.")] = 10) -> None:
     """Print the newest routing states."""
-    with _backbone() as backbone, backbone.ledger.begin() as tx:
+    with opened_backbone() as backbone, backbone.ledger.begin() as tx:
         history = tx.states.history(limit=limit)
         active = tx.states.active_version()
         acked = tx.states.acknowledged(active)
@@ -376,7 +325,7 @@ def state_rollback(
     """Serve the scorer of an earlier state again and hold it; λ goes on being recomputed."""
     from recalibrate.rollback import roll_back  # noqa: PLC0415
 
-    with _backbone() as backbone:
+    with opened_backbone() as backbone:
         new = roll_back(backbone.ledger, version, actor="cli", clock=backbone.clock)
     typer.echo(f"state {new} serves the scorer of {version}; `policy set hold=false` ends the hold")
 
@@ -392,20 +341,8 @@ def keys_create(
     """
     from ingest import keys  # noqa: PLC0415
 
-    with _backbone() as backbone:
+    with opened_backbone() as backbone:
         typer.echo(keys.create(backbone.ledger, name, scope, backbone.clock))
-
-
-def _settings() -> ProcessSettings:
-    return environ.read(ProcessSettings, os.environ)
-
-
-@contextmanager
-def _backbone() -> Iterator[Backbone]:
-    from ingest.backbone import open_backbone  # noqa: PLC0415
-
-    with open_backbone(_settings(), embedded=False) as backbone:
-        yield backbone
 
 
 if __name__ == "__main__":
