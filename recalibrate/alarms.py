@@ -26,7 +26,7 @@ from store.records import (
 WINDOW_AFTER_ALARM = 200
 """Judged requests that stay in the window after an alarm (promise.md section 6: reset)."""
 
-BASELINE_CONFIDENCE = 0.9
+BASELINE_CONFIDENCE = 0.75
 """Of the baseline: a mean of some hundred labels is itself off by .04, and would alarm for it."""
 
 
