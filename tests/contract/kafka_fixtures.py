@@ -31,7 +31,9 @@ def apache_kafka_jars() -> Path:
     """The jars of a real broker; where they cannot be had the leg is skipped, in CI it fails."""
     if missing := missing_tools():
         why = f"Apache Kafka needs {', '.join(missing)}: apt install openjdk-17-jre-headless maven"
-        pytest.fail(why) if must_run() else pytest.skip(why)
+        if must_run():
+            pytest.fail(why)
+        pytest.skip(why)
     return fetch_jars(CACHE)
 
 
