@@ -12,7 +12,7 @@ from typing import Self
 
 from ingest.ports import Handler
 from store.errors import EventRejected, SteersmanError, StoreUnavailable
-from store.ledger import Recorded
+from store.facts import Recorded
 from store.records import PromptReceived
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from ingest.outbox import OutboxPublisher
 from ingest.spool import Spool, Spooled
 from store.clock import Clock
 from store.errors import EventRejected, StoreUnavailable
-from store.ledger import Decided, Ledger, Recorded, ResponseOutcome, Transaction
+from store.facts import Decided, Recorded, ResponseOutcome
+from store.ledger import Ledger, Transaction
 from store.records import Feedback, PromptReceived, RequestId, ResponseReceived
 
 log = logging.getLogger(__name__)

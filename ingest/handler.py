@@ -18,7 +18,8 @@ from online.route import Choice, route
 from online.state import RoutingState
 from store.clock import Clock
 from store.errors import EventRejected, StoreUnavailable
-from store.ledger import Decided, Ledger, Recorded, ResponseOutcome, Transaction
+from store.facts import Decided, Recorded, ResponseOutcome
+from store.ledger import Ledger, Transaction
 from store.records import (
     TRAFFIC,
     Decision,

@@ -23,7 +23,7 @@ from online.encode import Encoder
 from online.recorded import RecordedClient, RecordedTraffic
 from recalibrate.cycle import Recalibrator
 from store.clock import ManualClock
-from store.ledger import Recorded
+from store.facts import Recorded
 from store.memory import MemoryLedger
 from store.policy import PolicySettings
 from store.records import (

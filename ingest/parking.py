@@ -11,7 +11,8 @@ from ingest.patience import Counters, NoCounters
 from ingest.ports import EventSink, Handler
 from store.clock import Clock
 from store.errors import EventRejected
-from store.ledger import Ledger, ResponseOutcome, Transaction
+from store.facts import ResponseOutcome
+from store.ledger import Ledger, Transaction
 from store.records import ExpertId, RequestId, ResponseReceived
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from store.errors import EventRejected
-from store.ledger import Recorded, ResponseOutcome
+from store.facts import Recorded, ResponseOutcome
 from store.records import Feedback, PromptReceived, ResponseReceived
 
 Place = tuple[str, int]

@@ -23,7 +23,7 @@ from ingest.ports import Event, EventSink, EventSource, Gauges, Handler
 from ingest.topics import DEFAULT_PREFIX, FEEDBACK, PROMPTS, RESPONSES
 from store.clock import Clock
 from store.errors import EventRejected, RequestConflict
-from store.ledger import Recorded, ResponseOutcome
+from store.facts import Recorded, ResponseOutcome
 from store.records import Feedback, PromptReceived, ResponseReceived
 
 log = logging.getLogger(__name__)

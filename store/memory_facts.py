@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from store.errors import LeaseLost
-from store.ledger import Decided, Recorded, ResponseOutcome, SettledLabels
+from store.facts import Decided, Recorded, ResponseOutcome, SettledLabels
 from store.memory_tables import HeldPrompt, HeldTask, Journal, VerdictKey
 from store.records import (
     TRAFFIC,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from store.ledger import Decided
+from store.facts import Decided
 from store.policy import PolicySettings
 from store.records import (
     Alert,

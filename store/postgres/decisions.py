@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, func, selec
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from store.ledger import Decided, Recorded
+from store.facts import Decided, Recorded
 from store.postgres import locks
 from store.postgres.batch import Row, arrays, given, insert_new, value
 from store.postgres.lookups import facts_of, with_vectors

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Connection, RowMapping, Table, Text, cast, fu
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from store.ledger import SettledLabels
+from store.facts import SettledLabels
 from store.postgres.batch import Row, arrays, given, value
 from store.postgres.notify import announce
 from store.postgres.rows import UNDATED, utc

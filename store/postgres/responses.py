@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from store.ledger import ResponseOutcome
+from store.facts import ResponseOutcome
 from store.postgres.batch import arrays, given, insert_new, value
 from store.postgres.lookups import facts_of
 from store.postgres.rows import UNDATED, answer_of, answer_row, hashed

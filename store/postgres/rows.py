@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import RowMapping
 
-from store.ledger import Decided
+from store.facts import Decided
 from store.records import (
     Decision,
     ExpertId,

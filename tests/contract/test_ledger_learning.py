@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from store.errors import LeaseLost
-from store.ledger import Ledger, ResponseOutcome
+from store.facts import ResponseOutcome
+from store.ledger import Ledger
 from store.records import (
     ExpertId,
     JudgeTask,

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from store.ledger import Ledger, ResponseOutcome
+from store.facts import ResponseOutcome
+from store.ledger import Ledger
 from store.records import ExpertId, RequestId
 from store.upkeep import Erased, KeptDay, coming_days
 from tests.contract.acts import R1, R2, decide

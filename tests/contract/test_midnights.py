@@ -18,7 +18,8 @@ from ingest.outbox import OutboxPublisher
 from ingest.retention import Retention
 from recalibrate.days import DayWatch
 from store.clock import ManualClock
-from store.ledger import Ledger, Recorded
+from store.facts import Recorded
+from store.ledger import Ledger
 from store.postgres.connecting import raw_connection
 from store.postgres.ledger import PostgresLedger
 from store.records import Alert, AlertKind, Decision, ExpertId, ExpertStatus, RequestId

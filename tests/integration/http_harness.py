@@ -16,7 +16,8 @@ from ingest.metrics import Metrics
 from ingest.settings import HttpSettings
 from store.clock import ManualClock
 from store.errors import EventRejected, NotFound, StoreUnavailable
-from store.ledger import Decided, Ledger, Recorded, ResponseOutcome, Transaction
+from store.facts import Decided, Recorded, ResponseOutcome
+from store.ledger import Ledger, Transaction
 from store.memory import MemoryLedger
 from store.records import Feedback, JsonObject, PromptReceived, ResponseReceived
 from tests import factories

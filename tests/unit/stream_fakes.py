@@ -11,7 +11,8 @@ from ingest.memory_stream import MemoryBroker, MemorySink, MemorySource
 from ingest.outbox import OutboxPublisher
 from ingest.ports import Event, Outbound
 from store.errors import EventRejected
-from store.ledger import Ledger, Recorded, ResponseOutcome
+from store.facts import Recorded, ResponseOutcome
+from store.ledger import Ledger
 from store.records import Feedback, OutboxMessage, PromptReceived, ResponseReceived
 from tests.factories import decided
 

@@ -12,7 +12,7 @@ import pytest
 
 from ingest.batcher import MicroBatcher, Overloaded
 from store.errors import EventRejected, StoreUnavailable
-from store.ledger import Recorded, ResponseOutcome
+from store.facts import Recorded, ResponseOutcome
 from store.records import Feedback, PromptReceived, RequestId, ResponseReceived
 
 PATIENCE_S = 20.0

@@ -19,7 +19,7 @@ from ingest.outbox import OutboxPublisher
 from ingest.spool import Spool
 from store.clock import ManualClock
 from store.errors import SettingsInvalid, StoreUnavailable
-from store.ledger import Recorded
+from store.facts import Recorded
 from store.memory import MemoryLedger, MemoryTransaction
 from store.records import Decision, PromptReceived, Reason, RequestId
 from tests import factories

@@ -17,7 +17,8 @@ from ingest.outbox import OutboxPublisher
 from ingest.wire import decode_decision
 from store.clock import ManualClock
 from store.errors import EventRejected, StoreUnavailable
-from store.ledger import Recorded, ResponseOutcome, Transaction
+from store.facts import Recorded, ResponseOutcome
+from store.ledger import Transaction
 from store.memory import MemoryLedger
 from store.records import (
     Decision,

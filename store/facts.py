@@ -1,0 +1,231 @@
+"""The ports to the facts of requests: decisions, answers, judge tasks and labels.
+
+Parts of ``store.ledger.Transaction``; what is said there holds here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from store.records import (
+    Decision,
+    ExpertId,
+    Float32Array,
+    JudgeTask,
+    Label,
+    PromptReceived,
+    RequestId,
+    ResponseReceived,
+    SampledRequest,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A prompt with its decision and, for a sampled request, its embedding."""
+
+    prompt: PromptReceived
+    decision: Decision
+    embedding: Float32Array
+    encoder_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What the ledger holds for one request after ``record``."""
+
+    request_id: RequestId
+    decision: Decision | None
+    """The stored decision with its ``seq``; None on a conflict."""
+    is_new: bool
+    is_conflict: bool
+    """The id is taken by another prompt (another hash of the text)."""
+
+
+class ResponseOutcome(StrEnum):
+    """What became of a response."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    UNKNOWN_REQUEST = "unknown_request"
+    CONFLICT = "conflict"
+    """The request already has another answer (another expert, text or cost)."""
+
+
+class Decisions(Protocol):
+    """One decision per request id, first writer wins."""
+
+    def record(self, batch: Sequence[Decided]) -> list[Recorded]:
+        """Store each decision unless its request id has one; answer in the order given.
+
+        The id alone decides (never the day or timestamp): a redelivery across midnight and a
+        resend with another timestamp get the stored decision. The same id twice in one batch:
+        the first wins. ``seq`` is unique and increases within one process's commits. The prompt's
+        text is kept apart from the decision. The embedding is stored as fp16, for sampled
+        requests only.
+        """
+        ...
+
+    def find(self, request_id: RequestId) -> Decision | None:
+        """Return the stored decision."""
+        ...
+
+    def find_many(self, request_ids: Collection[RequestId]) -> dict[RequestId, Decision]:
+        """Return the stored decisions of those ids that have one."""
+        ...
+
+    def prompt_text(self, request_id: RequestId) -> str | None:
+        """Return the prompt's text, None if unknown or erased."""
+        ...
+
+    def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
+        """Return the sampled requests among those ids, by ``seq``, without erased ones."""
+        ...
+
+    def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
+        """Return the ``count`` sampled requests of lowest ``seq`` outside one fold, without erased
+        ones.
+        """
+        ...
+
+    def recent_judged(
+        self, count: int, *, excluding_fold: int, without: ExpertId
+    ) -> list[SampledRequest]:
+        """Return the latest ``count`` sampled requests outside a fold that have a traffic label
+        but none of expert ``without``, by ``seq``; a new expert's probes are drawn from them, so
+        requests without their text are left out.
+        """
+        ...
+
+    def watermark(self, *, now: datetime, timeout_s: float) -> int:
+        """Return the highest ``seq`` behind which nothing is outstanding.
+
+        Every sampled request with ``seq`` at or below it has a traffic judge task that is done
+        or dead, or was decided more than ``timeout_s`` before ``now``. It is the last ``seq``
+        when nothing is outstanding, 0 when there is no decision.
+        """
+        ...
+
+    def last_seq(self) -> int:
+        """Return the highest ``seq`` given so far, 0 before the first."""
+        ...
+
+    def newest_version(self) -> int:
+        """Return the state version of the decision with the highest ``seq``, 0 before the first."""
+        ...
+
+
+class Responses(Protocol):
+    """Served answers, one per request; shadow answers, one per request and expert."""
+
+    def record(self, batch: Sequence[ResponseReceived]) -> list[ResponseOutcome]:
+        """Store each served answer unless its request has one; answer in the order given.
+
+        A response for a request that has no decision is not stored (UNKNOWN_REQUEST). The same
+        answer again (expert, text hash, cost) is DUPLICATE; another answer is CONFLICT and is
+        not stored.
+        """
+        ...
+
+    def find(self, request_id: RequestId) -> ResponseReceived | None:
+        """Return the served answer."""
+        ...
+
+    def record_shadow(self, answer: ResponseReceived) -> bool:
+        """Store a shadow answer unless that request and expert have one; True when new."""
+        ...
+
+    def find_shadow(self, request_id: RequestId, expert: ExpertId) -> ResponseReceived | None:
+        """Return the shadow answer."""
+        ...
+
+    def mean_output_tokens(self) -> dict[ExpertId, float]:
+        """Return each expert's mean output tokens over its latest answers that state them (served
+        and shadow, at most 1,000 each); experts without any are absent.
+        """
+        ...
+
+    def park(self, response: ResponseReceived, original: bytes, *, now: datetime) -> None:
+        """Keep a response whose decision is not visible yet; the same id and expert once."""
+        ...
+
+    def take_parked(self, *, limit: int) -> list[tuple[ResponseReceived, bytes]]:
+        """Remove and return parked responses whose decision is visible now."""
+        ...
+
+    def take_expired(self, *, before: datetime, limit: int) -> list[tuple[ResponseReceived, bytes]]:
+        """Remove and return responses parked before that instant."""
+        ...
+
+
+class Tasks(Protocol):
+    """Judge tasks, leased with ``FOR UPDATE SKIP LOCKED``."""
+
+    def add(self, tasks: Sequence[JudgeTask]) -> int:
+        """Store tasks; a request has one per purpose and set of experts. Return how many new."""
+        ...
+
+    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
+        """Lease up to ``limit`` tasks that are pending and due, or leased and expired, oldest
+        first; ``attempts`` goes up by one. No task is leased to two workers at once.
+        """
+        ...
+
+    def finish(self, task_id: int, *, worker: str) -> None:
+        """Mark done. Raises ``LeaseLost`` when the lease is no longer this worker's."""
+        ...
+
+    def give_back(
+        self, task_id: int, *, worker: str, due_at: datetime, error: str, counts: bool
+    ) -> None:
+        """Return the task to pending, not before ``due_at``; ``counts=False`` (an outage) takes
+        the attempt back. Raises ``LeaseLost``.
+        """
+        ...
+
+    def bury(self, task_id: int, *, worker: str, error: str) -> None:
+        """Mark dead; it stays, counted and inspectable. Raises ``LeaseLost``."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of tasks by status; every status is present."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SettledLabels:
+    """Labels read by one call of ``settled_since``."""
+
+    labels: tuple[Label, ...]
+    cursor: int
+
+
+class Labels(Protocol):
+    """Verdicts and labels, append-only."""
+
+    def add(self, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> int:
+        """Store what is new by key (request, expert, judge version; verdicts also by pair and
+        call); the first label of a key wins. Return the number of new labels.
+        """
+        ...
+
+    def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
+        """Return labels committed since ``cursor`` (0 at first) and the next cursor.
+
+        Over successive calls every label comes exactly once, however late its transaction
+        commits: rows at or above the oldest running transaction wait.
+        """
+        ...
+
+    def count(self) -> int:
+        """Return the number of labels."""
+        ...
+
+    def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
+        """Return the verdicts of a request by expert pair and call."""
+        ...
