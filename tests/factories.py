@@ -11,6 +11,7 @@ import numpy as np
 from store.facts import Decided
 from store.policy import PolicySettings
 from store.records import (
+    FOLDS,
     Alert,
     AlertKind,
     Calibration,
@@ -30,6 +31,7 @@ from store.records import (
     ResponseReceived,
     Retrieved,
     RoutingStateRecord,
+    SampledRequest,
     Verdict,
 )
 
@@ -94,6 +96,24 @@ def decided(
         embedding=embedding(seed),
         encoder_hash="encoder-1",
     )
+
+
+def sampled(seq: int = 1, **changes: Any) -> SampledRequest:
+    values: dict[str, Any] = {
+        "request_id": RequestId(f"r{seq}"),
+        "seq": seq,
+        "fold": seq % FOLDS,
+        "inclusion_probability": 0.05,
+        "due_experts": (CHEAP,),
+        "reference": STRONG,
+        "served_expert": STRONG,
+        "threshold": 0.5,
+        "state_version": 1,
+        "decided_at": NOON,
+        "tenant": "default",
+        "embedding": embedding(seq),
+    } | changes
+    return SampledRequest(**values)
 
 
 def response(request_id: str = "r1", **changes: Any) -> ResponseReceived:

@@ -25,6 +25,7 @@ from tests.contract.kafka_fixtures import (
     embedded_broker,
     kafka_settings,
 )
+from tests.contract.legs import COLLECTED, LEGS
 
 __all__ = [
     "apache_kafka",
@@ -33,7 +34,7 @@ __all__ = [
     "embedded_broker",
     "kafka_settings",
 ]
-LEGS = {"embedded": "kafka_settings", "apache": "apache_settings"}
+SETTINGS = {"embedded": "kafka_settings", "apache": "apache_settings"}
 
 JOIN_S = 30.0
 QUIET_S = 1.5
@@ -63,7 +64,9 @@ class Stream:
         sink.close()
 
 
-@pytest.fixture(params=["memory", *(pytest.param(leg, marks=pytest.mark.kafka) for leg in LEGS)])
+@pytest.fixture(
+    params=["memory", *(pytest.param(leg, marks=pytest.mark.kafka) for leg in SETTINGS)]
+)
 def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
     if request.param == "memory":
         broker = MemoryBroker(partitions=4)
@@ -74,7 +77,7 @@ def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
             MemoryReader(broker),
         )
     else:
-        settings: KafkaSettings = request.getfixturevalue(LEGS[request.param])
+        settings: KafkaSettings = request.getfixturevalue(SETTINGS[request.param])
         topic = f"{settings.topic_prefix}prompts"
         made = Stream(
             topic,
@@ -287,15 +290,12 @@ def test_a_reader_disturbs_no_consumer(stream: Stream) -> None:
 
 def test_every_promise_is_held_to_every_broker(request: pytest.FixtureRequest) -> None:
     """A leg that is not collected would look like one that passes."""
-    if request.config.getoption("keyword") or request.config.getoption("markexpr"):
-        pytest.skip("some legs were left out by hand")
-    legs: dict[str, set[str]] = {}
-    for item in request.session.items:
-        if item.nodeid.startswith(request.node.nodeid.split("::")[0]) and "[" in item.name:
-            name, leg = item.name.removesuffix("]").split("[")
-            legs.setdefault(name, set()).add(leg)
-    if len(request.session.items) > 1:  # alone when it was asked for alone
-        assert {frozenset(found) for found in legs.values()} == {frozenset({"memory", *LEGS})}
+    here = request.node.nodeid.partition("::")[0]
+    found = {name for name in request.config.stash[COLLECTED] if name.startswith(here)}
+    promises = {name.partition("[")[0] for name in found if "[" in name}
+    wanted = {f"{promise}[{leg}]" for promise in promises for leg in LEGS}
+    assert {name for name in found if "[" in name} == wanted
+    assert promises or found == {request.node.nodeid}, "asked for alone, it has nothing to look at"
 
 
 def test_a_broker_in_memory_that_is_away_is_reported() -> None:

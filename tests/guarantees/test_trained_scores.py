@@ -20,8 +20,8 @@ from recalibrate.crc import Feasible, crc_threshold
 from recalibrate.losses import worst_in_set
 from recalibrate.window import calibration_window, rescore
 from store.policy import PolicySettings
-from store.records import FOLDS, SAFE, ExpertId, Float32Array, FloatArray, RequestId, SampledRequest
-from tests.factories import NOON
+from store.records import FOLDS, SAFE, ExpertId, Float32Array, FloatArray, RequestId
+from tests.factories import sampled
 
 pytestmark = pytest.mark.slow
 
@@ -109,18 +109,13 @@ def test_scores_without_the_label_s_own_fold_hold_the_promise(fit: Fit) -> None:
 
 
 def judged(n: int, x: Float32Array, good: float, *, run: int) -> JudgedRequest:
-    request = SampledRequest(
+    request = sampled(
+        n + 1,
         request_id=RequestId(f"{run}-{n}"),
-        seq=n + 1,
         fold=n % FOLDS,
-        inclusion_probability=0.05,
-        due_experts=(CHEAP,),
         reference=REFERENCE,
         served_expert=REFERENCE,
         threshold=SAFE,
-        state_version=1,
-        decided_at=NOON,
-        tenant="default",
         embedding=x,
     )
     return JudgedRequest(

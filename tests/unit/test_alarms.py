@@ -11,38 +11,19 @@ from scipy.stats import beta  # type: ignore[import-untyped]  # ships no stubs
 from online.learn import JudgedRequest
 from recalibrate.alarms import BASELINE_CONFIDENCE, regressions, with_baselines
 from store.records import (
-    FOLDS,
     Alert,
     Baseline,
     Expert,
     ExpertStatus,
-    RequestId,
-    SampledRequest,
 )
-from tests.factories import CHEAP, NOON, STRONG, embedding, expert
+from tests.factories import CHEAP, NOON, STRONG, expert, sampled
 
 CYCLE = 25
 
 
 def rows_of(outcomes: list[int]) -> list[JudgedRequest]:
     return [
-        JudgedRequest(
-            request=SampledRequest(
-                request_id=RequestId(f"r{n}"),
-                seq=n,
-                fold=n % FOLDS,
-                inclusion_probability=1.0,
-                due_experts=(CHEAP,),
-                reference=STRONG,
-                served_expert=CHEAP,
-                threshold=0.5,
-                state_version=1,
-                decided_at=NOON,
-                tenant="default",
-                embedding=embedding(0),
-            ),
-            outcomes={CHEAP: y},
-        )
+        JudgedRequest(request=sampled(n), outcomes={CHEAP: y})
         for n, y in enumerate(outcomes, start=1)
     ]
 

@@ -15,8 +15,8 @@ from online.learn import FORGETTING, JudgedRequest, LearnSettings, OnlineLearner
 from online.learner import LabelWindow, Learner
 from online.scorer import ScorerModel, score
 from store.memory import MemoryLedger
-from store.records import FOLDS, PROBE, ExpertId, Float32Array, Label, RequestId, SampledRequest
-from tests.factories import NOON, decided, label
+from store.records import FOLDS, PROBE, ExpertId, Float32Array, Label, RequestId
+from tests.factories import decided, embedding, label, sampled
 
 A, B, C = (ExpertId(name) for name in "abc")
 SETTINGS = LearnSettings(
@@ -176,21 +176,7 @@ def test_memory_levels_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judged(n: int, *, fold: int, scores: dict[ExpertId, float], pi: float = 0.05) -> JudgedRequest:
-    drawn = np.random.default_rng(n).normal(size=8)
-    request = SampledRequest(
-        request_id=RequestId(f"r{n}"),
-        seq=n + 1,
-        fold=fold,
-        inclusion_probability=pi,
-        due_experts=(A, B),
-        reference=A,
-        served_expert=A,
-        threshold=0.5,
-        state_version=1,
-        decided_at=NOON,
-        tenant="default",
-        embedding=(drawn / np.linalg.norm(drawn)).astype(np.float32),
-    )
+    request = sampled(n + 1, fold=fold, inclusion_probability=pi, embedding=embedding(n))
     return JudgedRequest(request=request, scores=scores)
 
 
