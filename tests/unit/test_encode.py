@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from online.encode import CachedEncoder
+from online.encode import BUNDLED, CachedEncoder, SentenceEncoder, _path_of, identity_of
 from store.records import Float32Array
 
 TEXTS = [f"text {n}" for n in range(40)]
@@ -177,3 +180,20 @@ def test_another_encoder_has_its_own_file(tmp_path: Path) -> None:
 def test_identity_and_dimension_are_the_inner_encoder_s(tmp_path: Path) -> None:
     cached, inner = opened(tmp_path)
     assert (cached.identity, cached.dimension) == (inner.identity, inner.dimension)
+
+
+def test_a_model_on_this_disk_is_known_without_loading_it() -> None:
+    code = f"import sys; from online.encode import identity_of; print(identity_of({BUNDLED!r}))"
+    code += "; sys.exit('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == SentenceEncoder().identity
+
+
+def test_another_tokenizer_is_another_encoder(tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(_path_of(BUNDLED), copy)
+    assert identity_of(str(copy)) == identity_of(BUNDLED)
+    (copy / "README.md").write_text("no part of the model")
+    assert identity_of(str(copy)) == identity_of(BUNDLED)
+    (copy / "vocab.txt").write_text("changed")
+    assert identity_of(str(copy)) != identity_of(BUNDLED)
