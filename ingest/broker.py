@@ -284,11 +284,19 @@ def _event(record: Any) -> ReceivedEvent:
         key=record.key,
         partition=record.partition,
         offset=record.offset,
-        sent_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        sent_at=_instant(record.timestamp),
         headers={
             name: (value or b"").decode(errors="replace") for name, value in record.headers or ()
         },
     )
+
+
+def _instant(milliseconds: int) -> datetime:
+    """Return when a message says that it was sent; a sender may say what no calendar has."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _consumer(settings: KafkaSettings, *topics: str, **own: Any) -> Any:
