@@ -161,4 +161,3 @@ def test_what_the_ledger_has_survives_and_the_stream_goes_on(
     assert stored() == {*before, *meanwhile, *after}
     with postgres_ledger.begin() as tx:
         assert tx.outbox.unmarked(limit=1) == []
-        assert tx.decisions.last_seq() == 180
