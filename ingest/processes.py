@@ -74,4 +74,6 @@ def _station(settings: ProcessSettings, *, embedded: bool) -> Iterator[Station]:
     crew.stop_on_signals()
     with open_backbone(settings, embedded=embedded) as backbone, ExitStack() as stack:
         prepare_topics(backbone.settings.kafka)
+        if backbone.tend is not None:
+            crew.add("embedded-broker", backbone.tend)
         yield Station(backbone=backbone, crew=crew, stack=stack, metrics=Metrics())

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
-from ingest.broker import KafkaReader, KafkaSink, KafkaSource, ensure_topics
+from ingest.broker import KafkaReader, KafkaSink, KafkaSource, _event, ensure_topics
 from ingest.broker_connection import ForgottenSocket
 from ingest.letters import TopicReader
 from ingest.memory_stream import MemoryBroker, MemoryReader, MemorySink, MemorySource
@@ -349,6 +350,15 @@ def test_a_socket_that_the_library_forgets_is_closed_quietly() -> None:
         del kept  # a warning would fail the test
         other.settimeout(1.0)
         assert other.recv(1) == b""
+
+
+@pytest.mark.parametrize("milliseconds", [2**62, -(2**62), 2**52])
+def test_a_time_that_no_calendar_has_does_not_end_the_reader(milliseconds: int) -> None:
+    """Bug: one such message, sent by anybody, ended every process that read its partition."""
+    record = SimpleNamespace(
+        topic="t", value=b"v", key=None, partition=0, offset=1, headers=(), timestamp=milliseconds
+    )
+    assert _event(record).sent_at == datetime.fromtimestamp(0, UTC)
 
 
 @pytest.mark.kafka

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,11 @@ from ingest.embedded_broker import EmbeddedBroker
 from ingest.ports import Outbound
 from ingest.topics import KafkaSettings
 from store.errors import BrokerUnavailable, SettingsInvalid
+from tests.contract.kafka_fixtures import settings_of
+from tests.contract.test_event_source import read
 
+AWAY_S = 8.0
+"""Longer than a session: a member that is back sooner is told to start over."""
 OWNER = """
 import sys, threading
 from pathlib import Path
@@ -76,6 +82,46 @@ def test_a_missing_wheel_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(embedded_broker, "WHEEL", "no_such_wheel")
     with pytest.raises(SettingsInvalid, match=r"pip install 'steersman\[embedded\]'"):
         EmbeddedBroker(tmp_path)
+
+
+def poll_for(source: KafkaSource, seconds: float) -> None:
+    """Poll, as a worker does, though there is nothing to come."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        with suppress(BrokerUnavailable):
+            assert source.poll(timeout_s=0.3, limit=10) == []
+
+
+@pytest.mark.kafka
+def test_a_topic_made_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Bug: a position in the old topic skipped as many events of the new one."""
+    broker = EmbeddedBroker(tmp_path)
+    stop = threading.Event()
+    tending = threading.Thread(target=broker.tend, args=(stop,))
+    settings = settings_of(broker.bootstrap_servers, partitions=1, timeout_s=3.0)
+    topic = f"{settings.topic_prefix}prompts"
+    source, sink = KafkaSource(settings, topics=[topic], role="t"), KafkaSink(settings)
+    sink.publish([Outbound(topic=topic, key="k", value=b"old") for _ in range(20)])
+    assert len(read(source, 20)) == 20
+    source.commit()
+    os.killpg(broker._process.pid, signal.SIGKILL)
+    poll_for(source, AWAY_S)
+    tending.start()
+    poll_for(source, AWAY_S)  # it is a member of the group again
+    with suppress(BrokerUnavailable):
+        sink.publish([Outbound(topic=topic, key="k", value=b"0")])  # its session is forgotten, too
+    sink.publish([Outbound(topic=topic, key="k", value=b"%d" % n) for n in range(30)])
+    found: set[int] = set()
+    deadline = time.monotonic() + 30.0
+    while found != set(range(30)) and time.monotonic() < deadline:
+        found |= {int(event.value) for event in read(source, 1)}
+        source.commit()
+    source.close()
+    sink.close()
+    stop.set()
+    tending.join()
+    broker.close()
+    assert found == set(range(30))
 
 
 @pytest.mark.kafka

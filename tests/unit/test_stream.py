@@ -360,6 +360,23 @@ def test_a_dead_letter_always_fits_into_a_message() -> None:
     assert (len(letter.value), letter.headers["original_bytes"]) == (VALUE_BYTES, "1048000")
 
 
+def test_a_dead_letter_with_a_huge_key_or_header_still_fits_a_broker() -> None:
+    """Bug: bytes that are no text triple in size, and a letter over 1 MB held up its partition."""
+    event = ReceivedEvent(
+        topic="router.prompts",
+        value=b"{" * 700_000,
+        key=b"\xff" * 300_000,
+        partition=0,
+        offset=1,
+        sent_at=NOON,
+        headers={"replayed_from": "\ufffd" * 200_000},
+    )
+    letter = dead_letter(event, EventRejected("unreadable_json", "m"))
+    texts = [letter.key, *letter.headers.values()]
+    assert len(letter.value) == 700_000
+    assert sum(len(text.encode()) for text in texts) < 10_000
+
+
 def test_the_lag_is_shown_after_each_poll(world: World) -> None:
     world.send("prompts", *asked(*(f"r{n}" for n in range(BATCH + 3))))
     world.step()
