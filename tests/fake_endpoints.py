@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30.0
 
-    def do_POST(self) -> None:  # noqa: N802  the name that http.server calls
+    def do_POST(self) -> None:
         endpoints: Endpoints = self.server.endpoints  # type: ignore[attr-defined]
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         endpoints.last = asked
