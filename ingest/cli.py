@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ingest.cli_init import init
 from ingest.cli_letters import letters_app
 from ingest.cli_opening import opened_backbone, read_settings, settings_from_file
 from ingest.cli_upkeep import erase, retention
@@ -171,6 +172,7 @@ def recount(
     raise typer.Exit(0 if all(check.holds for check in checks) else 1)
 
 
+app.command()(init)
 app.command()(retention)
 app.command()(erase)
 
