@@ -123,8 +123,8 @@ def policy_changes(answers: Answers) -> dict[str, str]:
     """Return the policy settings that were answered, as ``policy set`` takes them."""
     return {
         "reference": answers.reference,
-        "alpha": f"{answers.alpha:g}",
-        "label_rate": f"{answers.label_rate:g}",
+        "alpha": _digits(answers.alpha),
+        "label_rate": _digits(answers.label_rate),
         "judge_budget_per_day": str(answers.judge_budget_per_day),
         "judge": "llm",
     }
@@ -147,9 +147,11 @@ def env_lines(answers: Answers, kept: Mapping[str, str]) -> list[Line]:
             judge.api_key_env,
             "Name of the variable that holds its key; empty for none.",
         ),
-        Line("STEERSMAN_JUDGE_INPUT_USD_PER_MTOK", f"{judge.input:g}", "USD per Mtok it reads."),
-        Line("STEERSMAN_JUDGE_OUTPUT_USD_PER_MTOK", f"{judge.output:g}", "USD per Mtok it writes."),
-        Line("STEERSMAN_JUDGE_REQUEST_USD", f"{judge.request:g}", "USD per call."),
+        Line("STEERSMAN_JUDGE_INPUT_USD_PER_MTOK", _digits(judge.input), "USD per Mtok it reads."),
+        Line(
+            "STEERSMAN_JUDGE_OUTPUT_USD_PER_MTOK", _digits(judge.output), "USD per Mtok it writes."
+        ),
+        Line("STEERSMAN_JUDGE_REQUEST_USD", _digits(judge.request), "USD per call."),
         Line(
             "STEERSMAN_DATABASE_URL",
             answers.database_url,
@@ -166,6 +168,11 @@ def env_lines(answers: Answers, kept: Mapping[str, str]) -> list[Line]:
     return lines + [
         Line(name, value, "Kept from before.") for name, value in kept.items() if name not in asked
     ]
+
+
+def _digits(number: float) -> str:
+    """Return a number as a person would write it, with all it says."""
+    return f"{number:.15g}"
 
 
 def _call_usd(model: Model) -> float:

@@ -8,13 +8,13 @@ from ingest.settings import JudgeSettings
 from judge.llm import llm_judge
 from judge.port import Judge, Question, Reply
 from judge.recorded import RecordedJudge
-from online.clients import ClientFactory, Endpoint, ExpertClient, OpenAiClient
+from online.clients import ClientFactory, Endpoint, ExpertClient, OpenAiClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic
 from store.clock import Clock
 from store.errors import ExpertUnavailable, JudgeUnavailable
 from store.ledger import Ledger
 from store.policy import PolicySettings
-from store.records import Expert, Price
+from store.records import Expert, ExpertId, Price
 
 FRESH_S = 1.0
 """Seconds before the policy is read again."""
@@ -87,12 +87,19 @@ def endpoint_of_judge(settings: JudgeSettings) -> Endpoint:
 
 
 def client_factory(traffic: RecordedTraffic | None) -> ClientFactory:
-    """Return what makes a client for an expert, by the kind it was registered with."""
+    """Return what makes a client for an expert, by the kind it was registered with.
+
+    A client that asks over the network is kept, and its connections with it.
+    """
+    kept: dict[tuple[ExpertId, Endpoint], OpenAiClient] = {}
 
     def client(expert: Expert) -> ExpertClient:
         match expert.client.get("kind"):
             case "openai":
-                return OpenAiClient(expert)
+                place = (expert.name, endpoint_of(expert.client, expert.price))
+                if place not in kept:
+                    kept[place] = OpenAiClient(expert)
+                return kept[place]
             case "recorded" if traffic is not None:
                 return RecordedClient(expert, traffic)
             case kind:

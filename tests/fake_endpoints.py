@@ -1,7 +1,7 @@
 """OpenAI-compatible endpoints on 127.0.0.1 that really answer: for tests and the quickstart.
 
 ``big`` adds and multiplies, ``small`` only adds, ``judge`` works a question out itself and compares
-two answers with that. ``python -m tests.fake_endpoints`` runs them on port 9100 until Ctrl-C;
+two answers with that. ``python -m tests.fake_endpoints 9100`` runs them until Ctrl-C;
 ``python -m tests.fake_endpoints prompts 40`` prints questions that they understand.
 """
 
@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-PORT = 9100
 THINGS = ("apples", "pears", "coins", "stamps", "marbles", "books", "eggs", "stones")
 _FRAMED = re.compile(r"\[(\w+) (request|answer A|answer B)\]\n(.*?)\n\[\1 end of \2\]", re.DOTALL)
 
@@ -147,7 +146,7 @@ def main() -> None:
     if sys.argv[1:2] == ["prompts"]:
         print("\n".join(prompts(int(sys.argv[2]))))  # noqa: T201
         return
-    with running(PORT) as endpoints:
+    with running(int(sys.argv[1])) as endpoints:
         print(f"big, small and judge answer at {endpoints.url}")  # noqa: T201
         try:
             threading.Event().wait()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.judging import PolicyJudge, endpoint_of_judge
+from ingest.judging import PolicyJudge, client_factory, endpoint_of_judge
 from ingest.settings import JudgeSettings
 from judge.llm import LlmJudge
 from judge.port import Question
@@ -24,11 +24,17 @@ from judge.template import LONGEST, TEMPLATE_HASH, comparison
 from judge.verdict import read_verdict
 from online.clients import Answer, Chat, Endpoint, Message
 from store.clock import ManualClock
-from store.errors import EndpointUnavailable, JudgeUnavailable, SettingsInvalid, VerdictUnreadable
+from store.errors import (
+    EndpointUnavailable,
+    ExpertUnavailable,
+    JudgeUnavailable,
+    SettingsInvalid,
+    VerdictUnreadable,
+)
 from store.memory import MemoryLedger
 from store.records import Price, RequestId
 from tests import fake_endpoints
-from tests.factories import CHEAP, NOON, STRONG, settings
+from tests.factories import CHEAP, NOON, STRONG, expert, settings
 from tests.fake_endpoints import Endpoints
 
 SECRET = "a-text-that-no-error-may-hold"  # noqa: S105
@@ -230,6 +236,22 @@ def test_retries_are_bounded(endpoints: Endpoints) -> None:
     with pytest.raises(EndpointUnavailable):
         Chat(endpoint, retries=1).complete([Message("user", ASKED)])
     assert endpoints.calls["big"] == 2
+
+
+def test_an_experts_client_is_kept_until_it_is_called_otherwise(endpoints: Endpoints) -> None:
+    made = client_factory(None)
+    called = {"kind": "openai", "base_url": endpoints.url, "model": "small"}
+    member = expert(CHEAP, client=called)
+    client = made(member)
+    assert made(replace(member)) is client
+    answer = client.ask(RequestId("r1"), ASKED)
+    assert (answer.text, endpoints.calls["small"]) == ("The answer is 42.", 1)
+    assert answer.cost_usd > 0.0
+    moved = replace(member, client=called | {"model": "gone"})
+    assert made(moved) is not client
+    with pytest.raises(ExpertUnavailable, match=r"did not answer r1: .*404") as silent:
+        made(moved).ask(RequestId("r1"), SECRET)
+    assert SECRET not in str(silent.value)
 
 
 def test_model_and_template_are_the_judge_version() -> None:
