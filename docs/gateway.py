@@ -97,7 +97,7 @@ def told(portion: list[Served]) -> str:
     """Return who answered some prompts, and by which λ the last of them was decided."""
     counts = Counter(f"{s.decision['expert']} ({s.decision['reason']})" for s in portion)
     last = portion[-1].decision
-    threshold = "SAFE" if last["threshold"] >= 2 else f"{last['lambda']:.2f}"
+    threshold = "SAFE" if last["threshold"] >= 2 else f"{last['threshold']:.2f}"
     shares = ", ".join(f"{how} {count}" for how, count in counts.most_common())
     return f"λ {threshold}, {last['effective_labels']:.0f} effective labels: {shares}"
 

@@ -9,8 +9,11 @@ import contextlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -37,6 +40,7 @@ from tests import fake_endpoints
 from tests.factories import CHEAP, NOON, STRONG, expert, settings
 from tests.fake_endpoints import Endpoints
 
+ROOT = Path(__file__).parents[2]
 SECRET = "a-text-that-no-error-may-hold"  # noqa: S105
 ASKED = "Ann has 12 pears and finds 30 more pears. How many pears has she now?"
 
@@ -202,6 +206,25 @@ def test_chatter_is_unreadable(endpoints: Endpoints) -> None:
     endpoints.says = "I prefer A."
     with pytest.raises(VerdictUnreadable):
         judge_at(endpoints.url).compare(question("42", "43"))
+
+
+def test_not_even_a_debug_log_holds_what_is_compared(endpoints: Endpoints) -> None:
+    probe = f"""
+from ingest import logs
+logs.configure("DEBUG")
+from tests.unit.test_llm_judge import judge_at, question
+import logging
+logging.getLogger("probe").debug("is.on")
+print(judge_at({endpoints.url!r}).compare(question({SECRET!r} + " 42", "43")).preference)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "is.on" in done.stderr
+    assert done.stdout == "1.0\n"
+    assert endpoints.calls["judge"] == 1
+    assert SECRET not in done.stderr
+    assert "pears" not in done.stderr
 
 
 def test_nobody_listening_is_an_outage() -> None:
