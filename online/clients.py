@@ -120,11 +120,10 @@ class Chat:
         asked = sum(count_tokens(m.content) for m in messages)
         read = reply.usage.prompt_tokens if reply.usage else asked
         written = reply.usage.completion_tokens if reply.usage else count_tokens(text)
+        price = self._endpoint.price
         return Answer(
             text=text,
-            cost_usd=expected_cost(
-                self._endpoint.price, input_tokens=read, mean_output_tokens=written
-            ),
+            cost_usd=expected_cost(price, input_tokens=read, mean_output_tokens=written),
             input_tokens=read,
             output_tokens=written,
             latency_ms=1e3 * (time.monotonic() - started),

@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 from ingest import cli
 from ingest.commands import Operator
 from ingest.env_file import FILE, read_file
+from ingest.first_checks import check_key_variable
 from ingest.first_plan import estimate, summary, warnings
-from ingest.first_run import Answers, Model, check_key_variable, read_answers
+from ingest.first_run import Answers, Model, read_answers
 from ingest.registration import steps
 from ingest.settings import ProcessSettings
 from store import environ
