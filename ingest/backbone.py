@@ -68,6 +68,17 @@ def open_backbone(settings: ProcessSettings, *, embedded: bool) -> Iterator[Back
         yield Backbone(settings=settings, ledger=ledger, clock=clock, tend=tend)
 
 
+@contextmanager
+def open_ledger(settings: ProcessSettings) -> Iterator[PostgresLedger]:
+    """Yield the ledger alone: of the database that is named, of the `steersman up` that runs here,
+    or of the embedded server, which then runs for as long as the block does.
+    """
+    with ExitStack() as stack:
+        url = settings.database_url or _running_or_started(settings.run_dir, stack)
+        migrate.upgrade(url)
+        yield stack.enter_context(closing(PostgresLedger(url, clock=SystemClock())))
+
+
 def prepare_topics(kafka: KafkaSettings) -> None:
     """Create missing topics."""
     from ingest.broker import ensure_topics  # noqa: PLC0415  kafka is slow to import
@@ -130,16 +141,27 @@ def read_connection(run_dir: Path) -> dict[str, str]:
     return found
 
 
+def _running_or_started(run_dir: Path, stack: ExitStack) -> str:
+    try:
+        stack.enter_context(_only_one(run_dir))
+    except _HeldByAnother:
+        return read_connection(run_dir)["database_url"]
+    return _started_postgres(run_dir, stack)
+
+
+def _started_postgres(run_dir: Path, stack: ExitStack) -> str:
+    from store.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415  optional
+
+    return stack.enter_context(EmbeddedPostgres(run_dir / "postgres")).url()
+
+
 def _with_embedded(
     settings: ProcessSettings, stack: ExitStack
 ) -> tuple[ProcessSettings, Callable[[threading.Event], None] | None]:
     tend = None
     stack.enter_context(_only_one(settings.run_dir))
     if not settings.database_url:
-        from store.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415  optional
-
-        server = stack.enter_context(EmbeddedPostgres(settings.run_dir / "postgres"))
-        settings = replace(settings, database_url=server.url())
+        settings = replace(settings, database_url=_started_postgres(settings.run_dir, stack))
     if not settings.kafka.bootstrap_servers:
         from ingest.embedded_broker import EmbeddedBroker  # noqa: PLC0415  optional
 
@@ -149,6 +171,10 @@ def _with_embedded(
         settings = replace(settings, kafka=kafka)
         tend = broker.tend
     return settings, tend
+
+
+class _HeldByAnother(SettingsInvalid):
+    """Another process works in this run directory."""
 
 
 @contextmanager
@@ -169,7 +195,7 @@ def _only_one(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as held:
-            raise SettingsInvalid(
+            raise _HeldByAnother(
                 f"a `steersman up` runs in {run_dir} already: stop it first, or set"
                 " STEERSMAN_RUN_DIR to another directory"
             ) from held

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ingest.cli_init import init
 from ingest.cli_letters import letters_app
-from ingest.cli_opening import opened_backbone, read_settings
+from ingest.cli_opening import opened_backbone, read_settings, settings_from_file
 from ingest.cli_upkeep import erase, retention
+from ingest.env_file import FILE
 from store import environ
 from store.errors import SteersmanError
 from store.records import ExpertStatus, Price
@@ -105,7 +107,10 @@ def health(
 @app.command()
 def settings() -> None:
     """Print every setting with its value in force; secrets are not shown."""
-    for name, value in environ.shown(read_settings()):
+    in_force = read_settings()
+    if taken := settings_from_file():
+        typer.echo(f"# from {FILE.absolute()}: {', '.join(taken)}")
+    for name, value in environ.shown(in_force):
         typer.echo(f"{name}={value}")
 
 
@@ -167,6 +172,7 @@ def recount(
     raise typer.Exit(0 if all(check.holds for check in checks) else 1)
 
 
+app.command()(init)
 app.command()(retention)
 app.command()(erase)
 

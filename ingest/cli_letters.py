@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.settings import ProcessSettings
+from ingest.cli_opening import read_settings
 from ingest.topics import INBOUND, dead_letters_of, full_name
-from store import environ
 
 if TYPE_CHECKING:
     from ingest.letters import Choice, Letter
@@ -173,4 +171,4 @@ def _inbound(name: str, kafka: KafkaSettings) -> str:
 def _broker() -> KafkaSettings:
     from ingest.backbone import named_or_running  # noqa: PLC0415
 
-    return named_or_running(environ.read(ProcessSettings, os.environ))
+    return named_or_running(read_settings())

@@ -7,16 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ingest import env_file
 from ingest.settings import ProcessSettings
 from store import environ
+from store.errors import SettingsInvalid
 
 if TYPE_CHECKING:
     from ingest.backbone import Backbone
 
 
 def read_settings() -> ProcessSettings:
-    """Return what the environment says; raises ``SettingsInvalid``."""
-    return environ.read(ProcessSettings, os.environ)
+    """Return what the environment says, and ``steersman.env`` where that says nothing.
+
+    Raises
+    ------
+    SettingsInvalid
+        Lists what is wrong, and in which file.
+    """
+    taken = settings_from_file()
+    try:
+        return environ.read(ProcessSettings, {**taken, **os.environ})
+    except SettingsInvalid as wrong:
+        raise env_file.named(wrong, taken) from wrong
+
+
+def settings_from_file() -> dict[str, str]:
+    """Return the values that are taken from ``steersman.env`` in the working directory."""
+    return env_file.under_environment(env_file.read_file(), os.environ)
 
 
 @contextmanager

@@ -133,6 +133,13 @@ class Operator:
             tx.experts.set_price(expert.name, check_price(price))
             self._audit(tx, "expert.price", {"name": name})
 
+    def set_client(self, name: str, client: dict[str, str]) -> None:
+        """Change how an expert is called, from its next call on."""
+        with self._ledger.begin() as tx:
+            expert = _known(tx, name)
+            tx.experts.set_client(expert.name, check_client(client))
+            self._audit(tx, "expert.client", {"name": name})
+
     def _audit(self, tx: Transaction, action: str, detail: dict[str, object]) -> None:
         tx.operations.audit(
             AuditEntry(actor=self._actor, action=action, detail=detail, at=self._clock.now())

@@ -13,6 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_CHATTY = (
+    "apscheduler",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "kafka",
+    "openai",  # its earlier versions log at DEBUG what is sent
+    "sentence_transformers",
+    "uvicorn",
+)
 FACT_CHARACTERS = 500
 FRAMES = 8
 
@@ -48,7 +58,7 @@ def configure(level: str) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    for chatty in ("apscheduler", "httpx", "httpx2", "kafka", "sentence_transformers", "uvicorn"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

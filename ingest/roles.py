@@ -147,7 +147,7 @@ class Roles:
         """Run one judge worker."""
         worker = JudgeWorker(
             self._ledger,
-            PolicyJudge(self._ledger, self.traffic, self._clock),
+            PolicyJudge(self._ledger, self.traffic, self._settings.judge, self._clock),
             client_factory(self.traffic),
             self._clock,
             name=f"{self._settings.replica}-{os.getpid()}",

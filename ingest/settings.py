@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ingest.topics import KafkaSettings
 from store.errors import SettingsInvalid
@@ -50,12 +53,62 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSettings:
+    """``STEERSMAN_JUDGE_*``: the language model that policy ``judge=llm`` asks."""
+
+    base_url: str = ""
+    """OpenAI-compatible endpoint of the judge, with /v1; empty: there is no LLM judge."""
+    model: str = ""
+    """The endpoint's model name; part of every label's judge version."""
+    api_key_env: str = ""
+    """Name of the variable that holds the judge's key, never the key; empty for none."""
+    input_usd_per_mtok: float = 0.0
+    """USD per million input tokens of the judge."""
+    output_usd_per_mtok: float = 0.0
+    """USD per million output tokens of the judge."""
+    request_usd: float = 0.0
+    """USD per call of the judge."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if bool(self.base_url) != bool(self.model):
+            problems.append("base_url and model belong together: set both or neither")
+        if self.base_url and not is_http_url(self.base_url):
+            problems.append("base_url must begin with http:// or https:// and name a host")
+        if self.api_key_env and not is_variable(self.api_key_env):
+            problems.append("api_key_env must name a variable, such as JUDGE_KEY; it is no key")
+        problems += [
+            f"{name} must be finite and not negative"
+            for name in ("input_usd_per_mtok", "output_usd_per_mtok", "request_usd")
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0.0)
+        ]
+        if problems:
+            raise SettingsInvalid("; ".join(problems))
+
+
+def is_variable(name: str) -> bool:
+    """Return whether an environment variable can have that name; keys rarely look like one."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
+
+
+def is_http_url(text: str) -> bool:
+    """Return whether a text is an address that an HTTP client could call."""
+    try:
+        parts = urlsplit(text)
+        named = parts.hostname is not None and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return named and parts.scheme in {"http", "https"} and not re.search(r"\s", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
     """``STEERSMAN_*``: what every role needs."""
 
     http: HttpSettings = field(default_factory=HttpSettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
     run_dir: Path = Path(".run")

@@ -13,6 +13,8 @@ from datetime import datetime
 
 from store.records import ExpertId, Label, RequestId, Verdict
 
+TIE = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
@@ -25,7 +27,7 @@ class PairResult:
     @property
     def outcome(self) -> int:
         """Return 1 if the expert's answer is acceptable."""
-        return int(self.is_consistent and self.preference >= 0.5)
+        return int(self.is_consistent and self.preference >= TIE)
 
 
 def is_settled(verdicts: Sequence[Verdict], expert: ExpertId) -> bool:
@@ -37,7 +39,7 @@ def pair_result(verdicts: Sequence[Verdict], expert: ExpertId) -> PairResult:
     """Return the result of one pair's two or three calls."""
     agreed = _agreed(verdicts, expert)
     if agreed is None:
-        return PairResult(0.5, is_consistent=False)
+        return PairResult(TIE, is_consistent=False)
     return PairResult(agreed, is_consistent=True)
 
 
@@ -74,7 +76,7 @@ def labels_of(
             )
         )
     if results:
-        quality = _reference_quality(reference, by_expert, results)
+        quality = _reference_quality(reference, by_expert)
         labels.append(
             Label(
                 request_id=request_id,
@@ -108,15 +110,15 @@ def _quality(
 
 
 def _reference_quality(
-    reference: ExpertId,
-    by_expert: Mapping[ExpertId, Sequence[Verdict] | None],
-    results: Mapping[ExpertId, PairResult],
+    reference: ExpertId, by_expert: Mapping[ExpertId, Sequence[Verdict] | None]
 ) -> float:
-    """Return the reference's mean grade, or its Borda mean over the judged pairs."""
+    """Return the reference's mean grade; without grades 0.5, the tie that it is with itself.
+
+    Its Borda mean over the judged pairs would rise when *another* expert loses, and an expert that
+    ties would no longer be within the margin of it.
+    """
     grades = [g for v in by_expert.values() if v is not None for g in _grades(v, reference)]
-    if grades:
-        return sum(grades) / len(grades)
-    return sum(1.0 - r.preference for r in results.values()) / len(results)
+    return sum(grades) / len(grades) if grades else TIE
 
 
 def _grades(verdicts: Sequence[Verdict], expert: ExpertId) -> list[float]:

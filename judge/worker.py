@@ -71,16 +71,23 @@ class JudgeWorker:
     def step(self, stop: threading.Event | None = None) -> int:
         """Lease and finish one batch; return how many tasks were leased.
 
-        Once ``stop`` is set the rest of the batch goes back, for another worker to take.
+        Once ``stop`` is set, or once half of the lease has gone, the rest of the batch goes back
+        for another worker to take: a language model may need a minute where a recording needs none.
         """
         with self._ledger.begin() as tx:
             tasks = tx.tasks.lease(
                 worker=self._name, now=self._clock.now(), lease_s=LEASE_S, limit=BATCH
             )
         finished: list[Finished] = []
-        flushed = self._clock.monotonic()
+        leased = flushed = self._clock.monotonic()
         for task in tasks:
-            if (done := self._handled(task, stop)) is not None:
+            if self._clock.monotonic() - leased > LEASE_S / 2:
+                why_not = "the batch took too long"
+            elif stop is not None and stop.is_set():
+                why_not = "the worker was stopped"
+            else:
+                why_not = ""
+            if (done := self._handled(task, why_not)) is not None:
                 finished.append(done)
             if self._clock.monotonic() - flushed > FLUSH_S:
                 self._recorder.record(finished)
@@ -88,11 +95,17 @@ class JudgeWorker:
         self._recorder.record(finished)
         return len(tasks)
 
-    def _handled(self, task: JudgeTask, stop: threading.Event | None) -> Finished | None:
-        """Return the finished task; None if it was given back or another worker has it."""
+    def _handled(self, task: JudgeTask, why_not: str) -> Finished | None:
+        """Return the finished task; None if it was given back or another worker has it.
+
+        Parameters
+        ----------
+        why_not
+            Why the task goes back untouched; empty to judge it.
+        """
         try:
-            if stop is not None and stop.is_set():
-                self._give_back(task, "the worker was stopped", counts=False)
+            if why_not:
+                self._give_back(task, why_not, counts=False)
                 return None
             return self._judged_or_given_back(task)
         except LeaseLost:
@@ -105,13 +118,17 @@ class JudgeWorker:
         except JudgeUnavailable as outage:
             self._give_back(task, str(outage), counts=False)
         except ExpertUnavailable as silent:
-            if task.attempts >= MAX_ATTEMPTS:
-                return self._finished(task, dict.fromkeys(task.experts), error=str(silent))
             self._give_back(task, str(silent), counts=True)
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
-        gathered = self._answers.gather(task, last_try=last_try)
+        self._judge.version  # noqa: B018  a judge that is not configured costs no shadow answers
+        try:
+            gathered = self._answers.gather(task, last_try=last_try)
+        except ExpertUnavailable as silent:
+            if not last_try:
+                raise
+            return self._finished(task, dict.fromkeys(task.experts), error=str(silent))
         if gathered is None:
             gone = "the prompt is unknown or was erased"
             return Finished(task=task, verdicts=(), labels=(), error=gone)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import openai
 
 from online.costs import count_tokens, expected_cost
-from store.errors import EventRejected, ExpertUnavailable
-from store.records import Expert, RequestId
+from store.errors import EndpointRefused, EndpointUnavailable, EventRejected, ExpertUnavailable
+from store.records import Expert, Price, RequestId
 
 MAX_OUTPUT_TOKENS = 2_048
 TIMEOUT_S = 60.0
+RETRIES = 2
+"""Further tries of a call, with backoff; the SDK honours Retry-After."""
+_REFUSES_THIS_CALL = frozenset({400, 413, 422})
+"""Statuses that speak of what was sent (too long, filtered), not of the endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,42 +45,115 @@ class ExpertClient(Protocol):
 ClientFactory = Callable[[Expert], ExpertClient]
 
 
-class OpenAiClient:
-    """An OpenAI-compatible chat endpoint; the SDK retries with backoff and honours Retry-After."""
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
 
-    def __init__(self, expert: Expert) -> None:
-        self._expert = expert
-        key = os.environ.get(expert.client.get("api_key_env", ""), "")
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A model behind an OpenAI-compatible interface."""
+
+    base_url: str
+    """With its ``/v1``."""
+    model: str
+    api_key_env: str = ""
+    """Variable that holds the key; empty for an endpoint without keys."""
+    price: Price
+
+
+class Chat:
+    """Asks one endpoint; the only place that speaks to a language model."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, timeout_s: float = TIMEOUT_S, retries: int = RETRIES
+    ) -> None:
+        self._endpoint = endpoint
+        self._key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
         self._client = openai.OpenAI(
-            base_url=expert.client["base_url"], api_key=key or "none", timeout=TIMEOUT_S
+            base_url=endpoint.base_url,
+            api_key=self._key or "none",
+            timeout=timeout_s,
+            max_retries=retries,
         )
 
-    def ask(self, request_id: RequestId, prompt: str) -> Answer:
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int = MAX_OUTPUT_TOKENS,
+        temperature: float | None = None,
+    ) -> Answer:
+        """Return what the model says, with cost by the endpoint's price.
+
+        Raises
+        ------
+        EndpointRefused
+            The endpoint works and refuses these messages: another try would end the same.
+        EndpointUnavailable
+            No answer after retries. Neither message holds anything that was sent or received.
+        """
+        if not self._key:
+            raise EndpointUnavailable(f"the variable {self._endpoint.api_key_env} is not set")
         started = time.monotonic()
         try:
             reply = self._client.chat.completions.create(
-                model=self._expert.client["model"],
-                messages=[{"role": "user", "content": prompt}],
-                max_tokens=MAX_OUTPUT_TOKENS,
+                model=self._endpoint.model,
+                messages=[{"role": m.role, "content": m.content} for m in messages],  # type: ignore[misc]
+                max_tokens=max_tokens,
+                temperature=openai.omit if temperature is None else temperature,
             )
+            text = reply.choices[0].message.content or ""
+        except openai.APIStatusError as problem:
+            said = f"{type(problem).__name__}, status {problem.status_code}"
+            if problem.status_code in _REFUSES_THIS_CALL:
+                raise EndpointRefused(said) from problem
+            raise EndpointUnavailable(said) from problem
         except openai.OpenAIError as problem:
-            raise ExpertUnavailable(
-                f"{self._expert.name} did not answer {request_id}: {type(problem).__name__}"
-            ) from problem
-        if not reply.choices:
-            raise ExpertUnavailable(f"{self._expert.name} answered {request_id} without a choice")
-        text = reply.choices[0].message.content or ""
-        read = reply.usage.prompt_tokens if reply.usage else count_tokens(prompt)
+            raise EndpointUnavailable(type(problem).__name__) from problem
+        except (AttributeError, IndexError, TypeError, ValueError) as problem:
+            # The SDK does not check the shape of what comes back with status 200.
+            raise EndpointUnavailable("an answer that is no chat completion") from problem
+        asked = sum(count_tokens(m.content) for m in messages)
+        read = reply.usage.prompt_tokens if reply.usage else asked
         written = reply.usage.completion_tokens if reply.usage else count_tokens(text)
+        price = self._endpoint.price
         return Answer(
             text=text,
-            cost_usd=expected_cost(
-                self._expert.price, input_tokens=read, mean_output_tokens=written
-            ),
+            cost_usd=expected_cost(price, input_tokens=read, mean_output_tokens=written),
             input_tokens=read,
             output_tokens=written,
             latency_ms=1e3 * (time.monotonic() - started),
         )
+
+
+class OpenAiClient:
+    """An expert behind an OpenAI-compatible endpoint."""
+
+    def __init__(self, expert: Expert) -> None:
+        self._name = expert.name
+        self._chat = Chat(endpoint_of(expert.client, expert.price))
+
+    def ask(self, request_id: RequestId, prompt: str) -> Answer:
+        try:
+            return self._chat.complete([Message("user", prompt)])
+        except (EndpointRefused, EndpointUnavailable) as problem:
+            raise ExpertUnavailable(
+                f"{self._name} did not answer {request_id}: {problem}"
+            ) from problem
+
+
+def endpoint_of(client: Mapping[str, str], price: Price) -> Endpoint:
+    """Return the endpoint that an expert's checked client settings name."""
+    return Endpoint(
+        base_url=client["base_url"],
+        model=client["model"],
+        api_key_env=client.get("api_key_env", ""),
+        price=price,
+    )
 
 
 def check_client(client: Mapping[str, str]) -> Mapping[str, str]:

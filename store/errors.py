@@ -13,6 +13,8 @@ SteersmanError
 ├── JudgeError             no label came of it
 │   ├── JudgeUnavailable   an outage: give the task back, it was not sampled out
 │   └── VerdictUnreadable  retried, then a loss for risk, never a training label
+├── EndpointUnavailable    a language model's endpoint did not answer; another try may
+├── EndpointRefused        it refuses what was sent; another try ends the same
 ├── ExpertUnavailable      the expert did not answer
 ├── BrokerUnavailable      the event stream is away; retry with backoff
 └── StateRefused           a routing state that must not go live; the last good one stays
@@ -106,6 +108,14 @@ class JudgeUnavailable(JudgeError):
 
 class VerdictUnreadable(JudgeError):
     """The judge answered something that is not a verdict."""
+
+
+class EndpointUnavailable(SteersmanError):
+    """A language model's endpoint did not answer."""
+
+
+class EndpointRefused(SteersmanError):
+    """A language model's endpoint refuses what was sent: too long, filtered, not understood."""
 
 
 class ExpertUnavailable(SteersmanError):

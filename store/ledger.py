@@ -9,7 +9,7 @@ Every method may raise ``StoreUnavailable`` (nothing was stored; try again later
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -59,6 +59,10 @@ class Experts(Protocol):
 
     def set_price(self, name: ExpertId, price: Price) -> None:
         """Change the price. Raises ``NotFound`` (code ``unknown_expert``)."""
+        ...
+
+    def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
+        """Change how the expert is called. Raises ``NotFound`` (code ``unknown_expert``)."""
         ...
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -62,6 +62,9 @@ class MemoryExperts:
 
     def set_price(self, name: ExpertId, price: Price) -> None:
         self._put(replace(self._known(name), price=price))
+
+    def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
+        self._put(replace(self._known(name), client=dict(client)))
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
         self._put(replace(self._known(name), baseline=baseline))

@@ -33,7 +33,7 @@ class PolicySettings:
     judge_budget_per_day: int = 100_000
     """Judge tasks a day over all tenants; when spent, sampling stops and an alert is raised."""
     judge: str = "recorded"
-    """Which configured judge labels."""
+    """Which judge labels: ``recorded`` (recorded scores) or ``llm`` (the configured model)."""
     epsilon: float = 0.02
     """Share of served exploration, inside C_lambda and the reference only."""
     ramp_quota: float = 0.01
@@ -83,6 +83,8 @@ class PolicySettings:
         ]
         if self.policy not in {"auto", "reference", "cheapest"}:
             problems.append(f"policy must be auto, reference or cheapest, got {self.policy!r}")
+        if self.judge not in {"recorded", "llm"}:
+            problems.append(f"judge must be recorded or llm, got {self.judge!r}")
         if not self.reference:
             problems.append("reference must name an expert")
         if problems:

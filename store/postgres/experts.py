@@ -61,6 +61,9 @@ class PostgresExperts:
     def set_price(self, name: ExpertId, price: Price) -> None:
         self._change_known(name, asdict(price))
 
+    def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
+        self._change_known(name, {"client": dict(client)})
+
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
         self._change_known(name, _baseline_row(baseline))
 

@@ -101,6 +101,18 @@ def test_price_and_baseline_change_only_for_a_known_expert(ledger: Ledger) -> No
         tx.experts.set_baseline(STRONG, Baseline())
 
 
+def test_how_an_expert_is_called_can_change(ledger: Ledger) -> None:
+    called = {"kind": "openai", "base_url": "http://127.0.0.1:9000/v1", "model": "m"}
+    with ledger.begin() as tx:
+        tx.experts.add(expert())
+        tx.experts.set_client(CHEAP, called)
+    with ledger.begin() as tx:
+        assert tx.experts.find(CHEAP) == expert(client=called)
+    with pytest.raises(NotFound) as unknown, ledger.begin() as tx:
+        tx.experts.set_client(STRONG, called)
+    assert unknown.value.code == "unknown_expert"
+
+
 # Routing states
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -82,9 +83,24 @@ def test_when_nothing_was_readable_the_reference_has_no_label_either() -> None:
     assert made_labels({CHEAP: None}) == {CHEAP: (0, None)}
 
 
-def test_without_grades_the_score_is_the_preference_and_the_reference_has_the_rest() -> None:
-    assert made_labels({CHEAP: calls(0.0, 1.0)}) == {CHEAP: (0, 0.0), STRONG: (1, 1.0)}
+def test_without_grades_the_score_is_the_preference_and_the_reference_ties_with_itself() -> None:
+    assert made_labels({CHEAP: calls(0.0, 1.0)}) == {CHEAP: (0, 0.0), STRONG: (1, 0.5)}
     assert made_labels({CHEAP: calls(0.5, 0.5)}) == {CHEAP: (1, 0.5), STRONG: (1, 0.5)}
+    assert made_labels({CHEAP: calls(1.0, 0.0)}) == {CHEAP: (1, 1.0), STRONG: (1, 0.5)}
+
+
+@pytest.mark.parametrize("other", [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)])
+def test_what_another_expert_did_changes_nothing_between_a_tie_and_the_reference(
+    other: tuple[float, float],
+) -> None:
+    rival = ExpertId("rival")
+    said = [
+        replace(v, expert_a=rival if v.expert_a == CHEAP else STRONG, expert_b=b)
+        for v in calls(*other)
+        for b in [rival if v.expert_b == CHEAP else STRONG]
+    ]
+    found = made_labels({CHEAP: calls(0.5, 0.5), rival: said})
+    assert found[CHEAP][1] == found[STRONG][1] == 0.5
 
 
 def test_grades_are_averaged_over_the_calls() -> None:

@@ -277,6 +277,35 @@ def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
     assert len(bench.labels()) == 3
 
 
+def test_a_slow_judge_gives_the_rest_of_its_batch_back_before_the_lease_ends() -> None:
+    bench = Bench(3)
+    judge = ScriptedJudge(lambda: bench.clock.advance(LEASE_S / 2 + 1.0))
+    assert bench.worker(judge).step() == 3
+    assert bench.counts() == {"done": 1, "pending": 2}
+    assert len(judge.asked) == 4
+    bench.clock.advance(RETRY_AFTER_S)
+    assert bench.worker(ScriptedJudge(), "w2").step() == 2
+    assert bench.counts() == {"done": 3}
+
+
+@pytest.mark.parametrize("silent", [set(), {STRONG}])
+def test_a_judge_that_is_not_configured_costs_no_answers_and_ends_no_worker(
+    silent: set[ExpertId],
+) -> None:
+    class Unconfigured(ScriptedJudge):
+        @property
+        def version(self) -> str:  # type: ignore[override]
+            raise JudgeUnavailable("not configured")
+
+    bench = Bench()
+    bench.silent |= silent
+    for _ in range(MAX_ATTEMPTS + 1):
+        assert bench.worker(Unconfigured()).step() == 1
+        bench.clock.advance(RETRY_AFTER_S)
+    assert bench.counts() == {"pending": 1}
+    assert bench.asked == []
+
+
 def test_two_workers_never_double_a_label() -> None:
     bench = Bench(requests=40)
     workers = [bench.worker(ScriptedJudge(), name) for name in ("w1", "w2")]

@@ -1,0 +1,186 @@
+"""What the answers to ``steersman init`` come to: cost of judging, settings to write, what follows.
+
+Costs are estimates at a nominal prompt and answer; nothing of an account or a bill is known here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ingest.backbone import MEMORY_ONLY
+from ingest.env_file import Line
+from ingest.first_run import Answers, Model
+from judge.template import comparison
+from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, count_tokens, expected_cost
+from store.policy import PolicySettings
+from store.records import ExpertId
+
+VERDICT_TOKENS = 10
+ORDERS = 2
+"""Calls of the judge on a pair; a third when they disagree."""
+LABELS_NEEDED = 100
+"""Effective labels below which λ stays SAFE."""
+TRAINING_SHARE = 0.8
+"""Of sampled requests: fold 0 fits no clusters."""
+
+HEADING = """\
+Written by `steersman init`. Every steersman command that is started in this directory reads it;
+environment variables win. Settings only: keys stay in the environment, in the variables named."""
+
+FIRST_POLICY: dict[str, str] = {}
+"""What init sets besides the answers when there is no policy yet, such as the mode to begin with;
+a later run leaves it as the operator has set it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What judging is expected to cost and how long learning takes at the given traffic."""
+
+    shadow_usd: float
+    """Answers that a judged request needs besides the one that was served."""
+    verdicts_usd: float
+    judged_per_day: float
+    days_until_learnt: float
+    """Until λ can leave SAFE; infinite if nothing is judged."""
+
+    @property
+    def request_usd(self) -> float:
+        """Return what one judged request costs besides its served answer."""
+        return self.shadow_usd + self.verdicts_usd
+
+    @property
+    def day_usd(self) -> float:
+        """Return what a day's judging costs."""
+        return self.request_usd * self.judged_per_day
+
+
+def estimate(answers: Answers) -> Estimate:
+    """Return the estimate while the reference serves, as it does at first."""
+    others = [e for e in answers.experts if e.name != answers.reference]
+    shadow = sum(_call_usd(e) for e in others)
+    template = sum(
+        count_tokens(m.content) for m in comparison("", "", "", draw_nonce=lambda: "0" * 16)
+    )
+    shown = template + NOMINAL_INPUT_TOKENS + 2 * int(NOMINAL_OUTPUT_TOKENS)
+    verdict = expected_cost(
+        answers.judge.price, input_tokens=shown, mean_output_tokens=VERDICT_TOKENS
+    )
+    judged = min(answers.requests_per_day * answers.label_rate, answers.judge_budget_per_day)
+    judged = judged if others else 0.0
+    clusters = PolicySettings(reference=ExpertId(answers.reference)).cluster_prompts
+    needed = max(clusters / TRAINING_SHARE, LABELS_NEEDED)
+    return Estimate(
+        shadow_usd=shadow,
+        verdicts_usd=ORDERS * len(others) * verdict,
+        judged_per_day=judged,
+        days_until_learnt=needed / judged if judged else math.inf,
+    )
+
+
+def summary(answers: Answers) -> list[str]:
+    """Return what a person reads before saying yes."""
+    found = estimate(answers)
+    lines = [
+        f"{_call_usd(e):>12.6f} USD a call  {e.name} ({e.model} at {e.base_url})"
+        + ("  reference: yardstick and fallback" if e.name == answers.reference else "")
+        for e in answers.experts
+    ]
+    lines += [
+        f"judge: {answers.judge.model} at {answers.judge.base_url}, {ORDERS} calls a pair (3 when"
+        " they disagree)",
+        f"a judged request costs about {found.request_usd:.6f} USD besides its served answer:"
+        f" {found.shadow_usd:.6f} for the others' answers, {found.verdicts_usd:.6f} for verdicts",
+        f"at {answers.requests_per_day:,} requests a day about {found.judged_per_day:,.0f} are"
+        f" judged: {found.day_usd:.2f} USD a day",
+    ]
+    if math.isfinite(found.days_until_learnt):
+        lines.append(
+            f"the reference serves everything for the first {_duration(found.days_until_learnt)}"
+            " or so at that traffic, until there are labels enough"
+        )
+    lines += [f"note: {warning}" for warning in warnings(answers)]
+    return lines
+
+
+def warnings(answers: Answers) -> list[str]:
+    """Return what a person should know before starting."""
+    found = []
+    if len(answers.experts) == 1:
+        found.append("with the reference alone there is nothing to route to; add another expert")
+    if answers.judge.model in {e.model for e in answers.experts}:
+        found.append(
+            f"the judge {answers.judge.model} is one of the experts: a judge favours its own"
+            " answers; take one of another family"
+        )
+    if not answers.kafka_bootstrap_servers:
+        found.append(MEMORY_ONLY)
+    return found
+
+
+def policy_changes(answers: Answers) -> dict[str, str]:
+    """Return the policy settings that were answered, as ``policy set`` takes them."""
+    return {
+        "reference": answers.reference,
+        "alpha": _digits(answers.alpha),
+        "label_rate": _digits(answers.label_rate),
+        "judge_budget_per_day": str(answers.judge_budget_per_day),
+        "judge": "llm",
+    }
+
+
+def env_lines(answers: Answers, kept: Mapping[str, str]) -> list[Line]:
+    """Return the lines of ``steersman.env``.
+
+    Parameters
+    ----------
+    kept
+        What the file holds already; settings that init does not ask for stay.
+    """
+    judge = answers.judge
+    lines = [
+        Line("STEERSMAN_JUDGE_BASE_URL", judge.base_url, "The judge's OpenAI-compatible endpoint."),
+        Line("STEERSMAN_JUDGE_MODEL", judge.model, "Its model; another model is another judge."),
+        Line(
+            "STEERSMAN_JUDGE_API_KEY_ENV",
+            judge.api_key_env,
+            "Name of the variable that holds its key; empty for none.",
+        ),
+        Line("STEERSMAN_JUDGE_INPUT_USD_PER_MTOK", _digits(judge.input), "USD per Mtok it reads."),
+        Line(
+            "STEERSMAN_JUDGE_OUTPUT_USD_PER_MTOK", _digits(judge.output), "USD per Mtok it writes."
+        ),
+        Line("STEERSMAN_JUDGE_REQUEST_USD", _digits(judge.request), "USD per call."),
+        Line(
+            "STEERSMAN_DATABASE_URL",
+            answers.database_url,
+            "PostgreSQL; empty starts an embedded server in the run directory.",
+        ),
+        Line(
+            "STEERSMAN_KAFKA_BOOTSTRAP_SERVERS",
+            answers.kafka_bootstrap_servers,
+            "Kafka; empty starts an embedded broker, which keeps its topics in memory:\n"
+            "for trials, never for production.",
+        ),
+    ]
+    asked = {line.name for line in lines}
+    return lines + [
+        Line(name, value, "Kept from before.") for name, value in kept.items() if name not in asked
+    ]
+
+
+def _digits(number: float) -> str:
+    """Return a number as a person would write it, with all it says."""
+    return f"{number:.15g}"
+
+
+def _call_usd(model: Model) -> float:
+    return expected_cost(model.price, input_tokens=NOMINAL_INPUT_TOKENS)
+
+
+def _duration(days: float) -> str:
+    minutes = 24 * 60 * days
+    if minutes < 90:
+        return f"{math.ceil(minutes)} min"
+    return f"{minutes / 60:.0f} hours" if minutes < 60 * 48 else f"{days:.0f} days"

@@ -1,0 +1,158 @@
+"""OpenAI-compatible endpoints on 127.0.0.1 that really answer: for tests and the quickstart.
+
+``big`` adds and multiplies, ``small`` only adds, ``judge`` works a question out itself and compares
+two answers with that. ``python -m tests.fake_endpoints 9100`` runs them until Ctrl-C;
+``python -m tests.fake_endpoints prompts 40`` prints questions that they understand.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+THINGS = ("apples", "pears", "coins", "stamps", "marbles", "books", "eggs", "stones")
+_FRAMED = re.compile(r"\[(\w+) (request|answer A|answer B)\]\n(.*?)\n\[\1 end of \2\]", re.DOTALL)
+
+
+def prompts(count: int, *, seed: int = 0) -> list[str]:
+    """Return questions, every second one a product."""
+    rng = random.Random(seed)  # noqa: S311
+    made = []
+    for number in range(count):
+        a, b, thing = rng.randint(11, 999), rng.randint(11, 999), rng.choice(THINGS)
+        made.append(
+            f"Multiply the numbers: what is the product {a} times {b}?"
+            if number % 2
+            else f"Ann has {a} {thing} and finds {b} more {thing}. How many {thing} has she now?"
+        )
+    return made
+
+
+def solved(question: str) -> int:
+    """Return what is right."""
+    a, b = (int(n) for n in re.findall(r"\d+", question)[:2])
+    return a * b if "product" in question else a + b
+
+
+def answered(model: str, question: str) -> str:
+    """Return what an expert says."""
+    wrong = 7 if model == "small" and "product" in question else 0
+    return f"The answer is {solved(question) + wrong}."
+
+
+def judged(asked: str) -> str:
+    """Return a verdict on what the judge was shown."""
+    texts = {what: text for _, what, text in _FRAMED.findall(asked)}
+    right = str(solved(texts["request"]))
+    a, b = (right in re.findall(r"\d+", texts[f"answer {name}"]) for name in "AB")
+    return json.dumps({"winner": "tie" if a == b else "A" if a else "B"})
+
+
+@dataclass
+class Endpoints:
+    """A running server, and what a test wants of it."""
+
+    url: str
+    calls: Counter[str] = field(default_factory=Counter)
+    """Calls by model."""
+    key: str = ""
+    """What callers must send; empty asks for none."""
+    status: int = 200
+    """Sent instead of an answer unless 200."""
+    says: str | None = None
+    """The text of every answer."""
+    body: bytes | None = None
+    """Everything that is sent with status 200."""
+    last: dict[str, Any] = field(default_factory=dict)
+    """The newest request."""
+
+
+@contextmanager
+def running(port: int = 0) -> Iterator[Endpoints]:
+    """Serve until the block ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server.endpoints = Endpoints(f"http://127.0.0.1:{server.server_port}/v1")  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server.endpoints  # type: ignore[attr-defined]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30.0
+
+    def do_POST(self) -> None:
+        endpoints: Endpoints = self.server.endpoints  # type: ignore[attr-defined]
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        endpoints.last = asked
+        endpoints.calls[asked["model"]] += 1
+        if self.path != "/v1/chat/completions" or asked["model"] not in {"big", "small", "judge"}:
+            self._send(404, b'{"error": {"message": "no such model"}}')
+        elif endpoints.key and self.headers.get("authorization") != f"Bearer {endpoints.key}":
+            self._send(401, b'{"error": {"message": "wrong key"}}')
+        elif endpoints.status != 200:
+            self._send(endpoints.status, b'{"error": {"message": "told to fail"}}')
+        else:
+            self._send(200, endpoints.body or _completion(asked, endpoints.says))
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+def _completion(asked: dict[str, Any], says: str | None) -> bytes:
+    shown = asked["messages"][-1]["content"]
+    if says is not None:
+        text = says
+    elif asked["model"] == "judge":
+        text = judged(shown)
+    else:
+        text = answered(asked["model"], shown) if re.search(r"\d+\D+\d+", shown) else "ok"
+    usage = {"prompt_tokens": len(shown) // 4, "completion_tokens": len(text) // 4 + 1}
+    message = {"role": "assistant", "content": text}
+    reply = {
+        "id": "fake",
+        "object": "chat.completion",
+        "created": 0,
+        "model": asked["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": usage | {"total_tokens": sum(usage.values())},
+    }
+    return json.dumps(reply).encode()
+
+
+def main() -> None:
+    """Run the endpoints, or print prompts."""
+    if sys.argv[1:2] == ["prompts"]:
+        print("\n".join(prompts(int(sys.argv[2]))))  # noqa: T201
+        return
+    with running(int(sys.argv[1])) as endpoints:
+        print(f"big, small and judge answer at {endpoints.url}")  # noqa: T201
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("stopped")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
