@@ -92,6 +92,10 @@ class MemoryStates:
     def active_version(self) -> int:
         return max(self._tables.states, default=0)
 
+    def active_checksum(self) -> str:
+        active = self.active()
+        return active.sha256 if active is not None else ""
+
     def find(self, version: int) -> RoutingStateRecord | None:
         return self._tables.states.get(version)
 

@@ -107,11 +107,12 @@ def test_price_and_baseline_change_only_for_a_known_expert(ledger: Ledger) -> No
 def test_a_published_state_is_active_and_older_ones_are_kept(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         assert tx.states.active() is None
-        assert tx.states.active_version() == 0
+        assert (tx.states.active_version(), tx.states.active_checksum()) == (0, "")
         tx.states.publish(state(1))
         tx.states.publish(state(2, payload=bytes(range(256))))
     with ledger.begin() as tx:
         assert tx.states.active_version() == 2
+        assert tx.states.active_checksum() == state(2, payload=bytes(range(256))).sha256
         assert tx.states.active() == state(2, payload=bytes(range(256)))
         assert tx.states.find(1) == state(1)
         assert tx.states.find(3) is None
