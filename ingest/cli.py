@@ -10,6 +10,7 @@ import typer
 
 from ingest.cli_letters import letters_app
 from ingest.cli_opening import opened_backbone, read_settings
+from ingest.cli_restore import republish, rewind
 from ingest.cli_upkeep import erase, retention
 from store import environ
 from store.errors import SteersmanError
@@ -169,6 +170,8 @@ def recount(
 
 app.command()(retention)
 app.command()(erase)
+app.command()(rewind)
+app.command()(republish)
 
 
 @app.command(hidden=True)

@@ -164,6 +164,10 @@ class Outbox(Protocol):
         """Note that these were published."""
         ...
 
+    def unmark(self, *, since: datetime) -> int:
+        """Let every message written since then be published again; return how many."""
+        ...
+
 
 class Operations(Protocol):
     """Alerts, feedback, keys, budgets, audit."""

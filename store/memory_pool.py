@@ -175,6 +175,16 @@ class MemoryOutbox:
             if (held := self._held.get(message_id)) is not None:
                 self._journal.put(self._held, message_id, replace(held, is_published=True))
 
+    def unmark(self, *, since: datetime) -> int:
+        sent = [
+            number
+            for number, held in self._held.items()
+            if held.is_published and held.written_at >= since
+        ]
+        for number in sent:
+            self._journal.put(self._held, number, replace(self._held[number], is_published=False))
+        return len(sent)
+
 
 class MemoryOperations:
     """``store.ledger.Operations``."""

@@ -222,6 +222,21 @@ def test_the_outbox_gives_messages_in_order_until_they_are_marked(ledger: Ledger
         assert tx.outbox.unmarked(limit=9) == [second, third]
 
 
+def test_messages_since_a_time_can_be_sent_again(ledger: Ledger, clock: ManualClock) -> None:
+    with ledger.begin() as tx:
+        tx.outbox.add([message("before")])
+    clock.advance(30)
+    with ledger.begin() as tx:
+        tx.outbox.add([message("sent"), message("waiting")])
+        sent = [one.message_id for one in tx.outbox.unmarked(limit=9) if one.message_id]
+        tx.outbox.mark(sent[:2], now=clock.now())
+    with ledger.begin() as tx:
+        assert tx.outbox.unmark(since=clock.now()) == 1
+        assert tx.outbox.unmark(since=clock.now()) == 0
+    with ledger.begin() as tx:
+        assert [one.key for one in tx.outbox.unmarked(limit=9)] == ["sent", "waiting"]
+
+
 def test_the_outbox_can_leave_fresh_messages_to_their_writer(
     ledger: Ledger, clock: ManualClock
 ) -> None:
