@@ -113,6 +113,10 @@ class KafkaSource:
                 session_timeout_ms=self._settings.session_timeout_ms,
                 heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
             )
+            for topic in self._topics:
+                # Joining before the partitions are known, the leader deals out none, and now and
+                # then the library does not notice until its metadata is five minutes old.
+                self._consumer.partitions_for_topic(topic)
         return self._consumer
 
 
