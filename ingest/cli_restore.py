@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.cli_opening import opened_backbone
+from ingest.cli_opening import opened_backbone, read_settings
+from store.errors import SettingsInvalid
 
 if TYPE_CHECKING:
-    from ingest.rewind import Found
+    from ingest.backbone import Backbone
+    from ingest.rewind import Found, Rewind
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -37,26 +39,15 @@ def rewind(
     Consumers that lagged by more than an hour at the time of the backup need an earlier --to.
     Safe to repeat: whatever comes twice is recognised by its id. See docs/operations.md.
     """
-    from ingest.broker import KafkaGroups, KafkaReader  # noqa: PLC0415
-    from ingest.rewind import BEGINNING, MARGIN, Rewind  # noqa: PLC0415
-    from online.encode import CachedEncoder, Encoder, SentenceEncoder  # noqa: PLC0415
+    from ingest.rewind import BEGINNING, MARGIN  # noqa: PLC0415
 
-    with opened_backbone() as backbone:
-        settings = backbone.settings
-
-        def encoder() -> Encoder:
-            cache = settings.cache_dir or settings.run_dir / "cache"
-            return CachedEncoder(SentenceEncoder(settings.encoder), cache)
-
-        work = Rewind(
-            backbone.ledger,
-            KafkaGroups(settings.kafka),
-            KafkaReader(settings.kafka),
-            encoder,
-            backbone.clock,
-            prefix=settings.kafka.topic_prefix,
-            limit=settings.http.max_prompt_bytes,
+    if not read_settings().kafka.bootstrap_servers:
+        raise SettingsInvalid(
+            "the embedded broker keeps its topics in memory, so there is nothing to read again:"
+            " name a Kafka with STEERSMAN_KAFKA_BOOTSTRAP_SERVERS"
         )
+    with opened_backbone() as backbone:
+        work = _rewind(backbone)
         ends = work.ledgers_end()
         typer.echo(f"the ledger ends at {_told(ends)}" if ends else "the ledger is empty")
         since = to.replace(tzinfo=UTC) if to else ends - MARGIN if ends else BEGINNING
@@ -68,12 +59,34 @@ def rewind(
         if not yes:
             typer.confirm("Take decisions back and move the consumers?", abort=True)
         found, moved = work.carry_out(since)
-        typer.echo(_said(found))
-        for role, places in moved.items():
-            for (topic, partition), (before, after) in sorted(places.items()):
-                typer.echo(f"{role}: {topic} {partition} from {before} back to {after}")
-            if not places:
-                typer.echo(f"{role}: nothing to move")
+    typer.echo(_said(found))
+    for role, places in moved.items():
+        for (topic, partition), (before, after) in sorted(places.items()):
+            typer.echo(f"{role}: {topic} {partition} from {before} back to {after}")
+        if not places:
+            typer.echo(f"{role}: nothing to move")
+
+
+def _rewind(backbone: Backbone) -> Rewind:
+    from ingest.broker import KafkaGroups, KafkaReader  # noqa: PLC0415
+    from ingest.rewind import Rewind  # noqa: PLC0415
+    from online.encode import CachedEncoder, Encoder, SentenceEncoder  # noqa: PLC0415
+
+    settings = backbone.settings
+
+    def encoder() -> Encoder:
+        cache = settings.cache_dir or settings.run_dir / "cache"
+        return CachedEncoder(SentenceEncoder(settings.encoder), cache)
+
+    return Rewind(
+        backbone.ledger,
+        KafkaGroups(settings.kafka),
+        KafkaReader(settings.kafka),
+        encoder,
+        backbone.clock,
+        prefix=settings.kafka.topic_prefix,
+        limit=settings.http.max_prompt_bytes,
+    )
 
 
 def republish(

@@ -7,7 +7,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from typer.testing import CliRunner
 
+from ingest.cli import app
 from ingest.ports import Place
 from ingest.rewind import Rewind
 from ingest.topics import ReceivedEvent
@@ -168,3 +170,16 @@ def test_nothing_moves_while_consumers_run(desk: Desk) -> None:
 def test_an_empty_ledger_has_no_end(desk: Desk) -> None:
     assert desk.work.ledgers_end() == factories.decided("old").decision.decided_at
     assert Desk().work.ledgers_end() is None
+
+
+def test_the_command_wants_a_broker_that_keeps_its_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STEERSMAN_KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    refused = CliRunner().invoke(app, ["rewind", "--yes"]).exception
+    assert isinstance(refused, SettingsInvalid)
+    assert "name a Kafka" in str(refused)
+
+
+def test_times_are_utc_and_say_so() -> None:
+    said = CliRunner().invoke(app, ["rewind", "--to", "2026-11-25 09:30"])
+    assert said.exit_code == 2
+    assert "%Y-%m-%dT%H:%M:%SZ" in said.output
