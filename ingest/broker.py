@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ with warnings.catch_warnings():
         TopicAlreadyExistsError,
     )
     from kafka.net.inet import KafkaNetSocket
-    from kafka.structs import TopicPartition
+    from kafka.structs import OffsetAndMetadata, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class KafkaSource:
     def __init__(self, settings: KafkaSettings, *, topics: Sequence[str], role: str) -> None:
         self._settings = settings
         self._topics = tuple(topics)
-        self._group = f"{settings.group_id}.{role}"
+        self._group = settings.group_of(role)
         self._consumer: Any = None
         self._ids: dict[str, object] = {}
 
@@ -129,6 +129,10 @@ class KafkaSource:
                 session_timeout_ms=self._settings.session_timeout_ms,
                 heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
             )
+            for topic in self._topics:
+                # Joining before the partitions are known, the leader deals out none, and now and
+                # then the library does not notice until its metadata is five minutes old.
+                self._consumer.partitions_for_topic(topic)
         return self._consumer
 
 
@@ -138,22 +142,24 @@ class KafkaReader:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
 
-    def read(self, topic: str) -> Iterator[ReceivedEvent]:
+    def read(self, topic: str, *, since: datetime | None = None) -> Iterator[ReceivedEvent]:
         with _translated("read"):
             waits = {"fetch_max_wait_ms": READER_POLL_MS}  # at the end of a topic, for each reading
             consumer = _consumer(self._settings, group_id=None, **waits)
             try:
-                yield from self._held(consumer, topic)
+                yield from self._held(consumer, topic, since)
             finally:
                 consumer.close(autocommit=False, timeout_ms=int(CLOSE_S * 1000))
 
-    def _held(self, consumer: Any, topic: str) -> Iterator[ReceivedEvent]:
+    def _held(self, consumer: Any, topic: str, since: datetime | None) -> Iterator[ReceivedEvent]:
         """Yield up to the ends that the first fetches tell: the embedded broker's answer to a
         question for the ends is wrong.
         """
         numbers = consumer.partitions_for_topic(topic) or ()
         unread = {TopicPartition(topic, number) for number in numbers}
         consumer.assign(sorted(unread))
+        if since is not None:
+            _go_to(consumer, unread, since)
         ends: dict[TopicPartition, int] = {}
         quiet = 0
         while unread:
@@ -227,6 +233,46 @@ class KafkaSink:
             failed.close(timeout=0)
 
 
+class KafkaGroups:
+    """``ingest.rewind.Groups``; each call connects for itself."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+
+    def members(self, role: str) -> int:
+        group = self._settings.group_of(role)
+        with _translated("describe groups"), self._admin() as admin:
+            return len(admin.describe_groups([group])[group]["members"])
+
+    def positions(self, role: str) -> dict[Place, int]:
+        group = self._settings.group_of(role)
+        with _translated("list offsets"), self._admin() as admin:
+            held = admin.list_group_offsets(group)[group]
+        return {(p.topic, p.partition): at.offset for p, at in held.items() if at.offset >= 0}
+
+    def offsets_at(self, topic: str, when: datetime) -> dict[Place, int]:
+        with (
+            _translated("offsets of a time"),
+            closing(_consumer(self._settings, group_id=None)) as consumer,
+        ):
+            numbers = consumer.partitions_for_topic(topic) or ()
+            partitions = [TopicPartition(topic, number) for number in numbers]
+            found = _first_at(consumer, partitions, when)
+        return {(p.topic, p.partition): at for p, at in found.items() if at is not None}
+
+    def move(self, role: str, to: Mapping[Place, int]) -> None:
+        offsets = {TopicPartition(*p): OffsetAndMetadata(at, "", None) for p, at in to.items()}
+        with _translated("set offsets"), self._admin() as admin:
+            answers = admin.alter_group_offsets(self._settings.group_of(role), offsets)
+            for refused in {answer for answer in answers.values() if answer.errno}:
+                raise refused
+
+    @contextmanager
+    def _admin(self) -> Iterator[Any]:
+        with closing(_open(KafkaAdminClient, self._settings)) as admin:
+            yield admin
+
+
 def ensure_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
     """Create the topics that are missing; return their names. Raises ``BrokerUnavailable``."""
     with _translated("ensure topics"):
@@ -250,6 +296,26 @@ def _create(admin: Any, name: str, settings: KafkaSettings) -> bool:
     except TopicAlreadyExistsError:  # another process was faster
         return False
     return True
+
+
+def _go_to(consumer: Any, partitions: Collection[TopicPartition], since: datetime) -> None:
+    """Put a consumer at what was sent at that time or later."""
+    for partition, found in _first_at(consumer, partitions, since).items():
+        if found is None:
+            consumer.seek_to_end(partition)
+        else:
+            consumer.seek(partition, found)
+
+
+def _first_at(
+    consumer: Any, partitions: Collection[TopicPartition], when: datetime
+) -> dict[TopicPartition, int | None]:
+    """Return the first offset of that time or later, None where nothing was sent since."""
+    found = consumer.offsets_for_times(dict.fromkeys(partitions, int(when.timestamp() * 1000)))
+    return {
+        partition: None if at is None or at.offset < 0 else at.offset
+        for partition, at in found.items()
+    }
 
 
 def _lag(consumer: Any) -> dict[Place, int]:
@@ -344,4 +410,11 @@ def _translated(doing: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{doing}: {type(problem).__name__}") from problem
 
 
-__all__ = ["KafkaReader", "KafkaSettings", "KafkaSink", "KafkaSource", "ensure_topics"]
+__all__ = [
+    "KafkaGroups",
+    "KafkaReader",
+    "KafkaSettings",
+    "KafkaSink",
+    "KafkaSource",
+    "ensure_topics",
+]

@@ -86,23 +86,25 @@ class Live:
             raise StateRefused(f"the state cannot route: {problem!r}") from problem
         return state
 
-    def swap(self, prepared: RoutingState) -> bool:
-        """Put a prepared state in force; refuses to go back to an older version."""
-        if prepared.version <= self.version():
-            return False
+    def swap(self, prepared: RoutingState) -> None:
+        """Put a prepared state in force, also an older one: the ledger says which is active."""
         self._state = prepared
-        return True
 
 
 class StateWatcher:
-    """LOOP: follow the active state; a notification is a hint, the table is the truth."""
+    """LOOP: follow the active state; a notification is a hint, the table is the truth.
+
+    States are told apart by checksum: a ledger that was restored from a backup goes back to an
+    older version and gives the numbers after it to other states.
+    """
 
     def __init__(self, live: Live, ledger: Ledger, clock: Clock, *, replica: str) -> None:
         self._live = live
         self._ledger = ledger
         self._clock = clock
         self._replica = replica
-        self._refused: set[int] = set()
+        self._in_force = ""
+        self._refused: set[str] = set()
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Follow until stopped."""
@@ -113,7 +115,7 @@ class StateWatcher:
     def step(self) -> bool:
         """Load and acknowledge the active state if it is new; True when swapped."""
         with self._ledger.begin() as tx:
-            if tx.states.active_version() in {self._live.version(), *self._refused}:
+            if tx.states.active_checksum() in {self._in_force, *self._refused}:
                 return False
             record = tx.states.active()
         if record is None:
@@ -121,16 +123,21 @@ class StateWatcher:
         try:
             prepared = self._live.prepare(record)
         except StateRefused as refused:
-            self._refused.add(record.version)
+            self._refused.add(record.sha256)
             facts = {"version": record.version, "kept": self._live.version(), "why": str(refused)}
             log.exception("state.refused", extra=facts)
             return False
         before = self._live.version()
-        if not self._live.swap(prepared):
-            return False
+        self._live.swap(prepared)
+        self._in_force = record.sha256
         with self._ledger.begin() as tx:
             tx.states.acknowledge(prepared.version, replica=self._replica, now=self._clock.now())
-        log.info("state.swapped", extra={"from_version": before, "to_version": prepared.version})
+        went_back = prepared.version <= before
+        log.log(
+            logging.WARNING if went_back else logging.INFO,
+            "state.went_back" if went_back else "state.swapped",
+            extra={"from_version": before, "to_version": prepared.version},
+        )
         return True
 
 

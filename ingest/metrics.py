@@ -28,7 +28,6 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "stream_events": ("Events of the stream by what became of them", ("topic", "outcome")),
     "outbox_deferred": ("Rounds that left messages for later", ("waiting_for",)),
     "labels": ("Labels in the ledger", ()),
-    "alerts": ("Alerts raised by this process", ("kind",)),
     "feedback_unattributed": ("Feedback for unknown requests", ()),
     "fail_safe": ("Decisions where the reference served for lack of a safe choice", ("cause",)),
 }

@@ -30,7 +30,7 @@ from ingest.outbox import OutboxPublisher, Sweeper
 from ingest.parking import Parking
 from ingest.spool import Spool
 from ingest.stream import BATCH, StreamWorker
-from ingest.topics import FEEDBACK, PROMPTS, RESPONSES, full_name
+from ingest.topics import PROMPTS, READERS, RESPONSES, full_name
 from judge.worker import JudgeWorker
 from online.encode import CachedEncoder, Encoder, SentenceEncoder, identity_of
 from online.recorded import RecordedTraffic, load_recorded
@@ -117,7 +117,7 @@ class Roles:
         watcher = StateWatcher(self.live, self._ledger, self._clock, replica=self._settings.replica)
         watcher.step()
         self._crew.add("state-watcher", lambda stop: self._hinted("watch", stop, watcher.run))
-        self._stream("serve", (PROMPTS,), handler)
+        self._stream("serve", handler)
         degraded = DegradedHandler(
             handler, self._ledger, self._spool(), self.outbox, self._clock, self._station.metrics
         )
@@ -141,7 +141,7 @@ class Roles:
 
     def ingest(self) -> None:
         """Run the way of responses and feedback into the ledger."""
-        self._stream("ingest", (RESPONSES, FEEDBACK), ResponseHandler(self._ledger, self._clock))
+        self._stream("ingest", ResponseHandler(self._ledger, self._clock))
 
     def judge(self) -> None:
         """Run one judge worker."""
@@ -213,9 +213,8 @@ class Roles:
             closing(Spool(self._settings.run_dir / "spool" / name))
         )
 
-    def _stream(
-        self, role: str, topics: tuple[str, ...], handler: RequestHandler | ResponseHandler
-    ) -> None:
+    def _stream(self, role: str, handler: RequestHandler | ResponseHandler) -> None:
+        topics = READERS[role]
         kafka = self._settings.kafka
         prefix = kafka.topic_prefix
         names = [full_name(topic, prefix=prefix) for topic in topics]

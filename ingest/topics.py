@@ -18,6 +18,8 @@ LABELS = "labels"
 ALERTS = "alerts"
 INBOUND = (PROMPTS, RESPONSES, FEEDBACK)
 OUTBOUND = (DECISIONS, LABELS, ALERTS)
+READERS = {"serve": (PROMPTS,), "ingest": (RESPONSES, FEEDBACK)}
+"""What each role reads, as a consumer group of its own."""
 DEAD_LETTERS = ".dlq"
 DEFAULT_PREFIX = "router."
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -113,6 +115,10 @@ class KafkaSettings:
             problems.append(f"session_timeout_ms must be at least {SHORTEST_SESSION_MS}")
         if problems:
             raise SettingsInvalid("; ".join(problems))
+
+    def group_of(self, role: str) -> str:
+        """Return the name of a role's consumer group."""
+        return f"{self.group_id}.{role}"
 
     def configuration_of(self, topic: str) -> dict[str, str]:
         """Return what a topic is created with besides its shape, in the broker's own words."""

@@ -57,6 +57,7 @@ class Recalibrator:
         self._published = Published()
         self._refused_for = 0
         self._revision: int | None = None
+        self._last_seq = 0
 
     @property
     def labels(self) -> int:
@@ -79,14 +80,17 @@ class Recalibrator:
         return None
 
     def _start_over_if_facts_went(self) -> None:
-        """Forget what was read once judged requests were dropped or erased: what is learnt is a
-        function of what the ledger holds, for this process as for one that is started now.
+        """Forget what was read once judged requests were dropped or erased, or the ledger was
+        restored to an earlier time: what is learnt is a function of what the ledger holds, for
+        this process as for one that is started now.
 
         Looked at before labels are read: what goes while they are is seen at the next step.
         """
         with self._ledger.begin() as tx:
-            revision = tx.upkeep.revision()
-        if self._revision not in (None, revision):
+            revision, last_seq = tx.upkeep.revision(), tx.decisions.last_seq()
+        was_restored = last_seq < self._last_seq
+        self._last_seq = last_seq
+        if was_restored or self._revision not in (None, revision):
             log.info("learn.started_over", extra={"judged": len(self._window)})
             self._window, self._touched = LabelWindow(), {0}
             self._published = Published()

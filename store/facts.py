@@ -115,6 +115,10 @@ class Decisions(Protocol):
         """Return the highest ``seq`` given so far, 0 before the first."""
         ...
 
+    def newest_at(self) -> datetime | None:
+        """Return when the decision with the highest ``seq`` was made, None before the first."""
+        ...
+
     def newest_version(self) -> int:
         """Return the state version of the decision with the highest ``seq``, 0 before the first."""
         ...

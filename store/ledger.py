@@ -89,6 +89,12 @@ class States(Protocol):
         """Return the active version, 0 when there is none; cheap."""
         ...
 
+    def active_checksum(self) -> str:
+        """Return the active state's sha256, empty when there is none; cheap. Unlike the version it
+        tells two states apart that got one number before and after a restore.
+        """
+        ...
+
     def find(self, version: int) -> RoutingStateRecord | None:
         """Return one state."""
         ...
@@ -160,6 +166,10 @@ class Outbox(Protocol):
 
     def mark(self, message_ids: Collection[int], *, now: datetime) -> None:
         """Note that these were published."""
+        ...
+
+    def unmark(self, *, since: datetime) -> int:
+        """Let every message written since then be published again; return how many."""
         ...
 
 

@@ -123,6 +123,10 @@ class MemoryDecisions:
     def last_seq(self) -> int:
         return self._tables.counters.get("seq", 0)
 
+    def newest_at(self) -> datetime | None:
+        newest = next(reversed(self._tables.decisions.values()), None)
+        return newest.decided_at if newest is not None else None
+
     def newest_version(self) -> int:
         newest = next(reversed(self._tables.decisions.values()), None)
         return newest.state_version if newest is not None else 0

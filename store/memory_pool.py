@@ -95,6 +95,10 @@ class MemoryStates:
     def active_version(self) -> int:
         return max(self._tables.states, default=0)
 
+    def active_checksum(self) -> str:
+        active = self.active()
+        return active.sha256 if active is not None else ""
+
     def find(self, version: int) -> RoutingStateRecord | None:
         return self._tables.states.get(version)
 
@@ -173,6 +177,16 @@ class MemoryOutbox:
         for message_id in message_ids:
             if (held := self._held.get(message_id)) is not None:
                 self._journal.put(self._held, message_id, replace(held, is_published=True))
+
+    def unmark(self, *, since: datetime) -> int:
+        sent = [
+            number
+            for number, held in self._held.items()
+            if held.is_published and held.written_at >= since
+        ]
+        for number in sent:
+            self._journal.put(self._held, number, replace(self._held[number], is_published=False))
+        return len(sent)
 
 
 class MemoryOperations:

@@ -32,8 +32,9 @@ JUDGED = frozenset({_E.SHADOW, _E.RAMPING, _E.CERTIFIED})
 
 def check_expert(before: ExpertStatus, after: ExpertStatus) -> None:
     """Raise ``EventRejected`` unless an expert may go from ``before`` to ``after``."""
-    if after not in EXPERT[before]:
-        legal = ", ".join(sorted(EXPERT[before])) or "nothing"
+    allowed = EXPERT.get(before, frozenset())  # of a newer version's status nothing is known
+    if after not in allowed:
+        legal = ", ".join(sorted(allowed)) or "nothing"
         raise EventRejected(
             "illegal_status", f"an expert that is {before} cannot become {after}; legal: {legal}"
         )

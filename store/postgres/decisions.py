@@ -24,6 +24,7 @@ from store.postgres.rows import (
     hashed,
     prompt_row,
     sampled_of,
+    utc,
 )
 from store.postgres.tables import (
     awaited_labels,
@@ -227,6 +228,11 @@ class PostgresDecisions:
 
     def last_seq(self) -> int:
         return self._connection.scalar(select(func.coalesce(_last_seq(), 0))) or 0
+
+    def newest_at(self) -> datetime | None:
+        newest = select(decisions.c.decided_at).order_by(decisions.c.seq.desc()).limit(1)
+        found = self._connection.scalar(newest)
+        return None if found is None else utc(found)
 
     def newest_version(self) -> int:
         newest = select(decisions.c.state_version).order_by(decisions.c.seq.desc()).limit(1)

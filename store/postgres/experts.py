@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from store.errors import NotFound, RequestConflict
+from store.newer import known_or_newer
 from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import experts
@@ -86,7 +87,7 @@ class PostgresExperts:
 def _expert(row: RowMapping) -> Expert:
     return Expert(
         name=ExpertId(row["name"]),
-        status=ExpertStatus(row["status"]),
+        status=known_or_newer(ExpertStatus, row["status"]),
         price=Price(
             input_usd_per_mtok=row["input_usd_per_mtok"],
             output_usd_per_mtok=row["output_usd_per_mtok"],

@@ -1,7 +1,13 @@
-"""Build, undo and check the schema with Alembic, and make the day partitions of the week."""
+"""Build, undo and check the schema with Alembic, and make the day partitions of the week.
+
+A schema may be newer than the program: during a rolling upgrade it moves first. Migrations only
+add, so an older program goes on; one that does not only add says which program it needs, as a
+comment on Alembic's table (``require``).
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +30,10 @@ from store.postgres.partitions import DayPartitions
 from store.postgres.tables import metadata
 from store.upkeep import coming_days
 
+log = logging.getLogger(__name__)
+
+_LEAST = "least program: "
+_COMMENT = text("SELECT obj_description('alembic_version'::regclass)")
 _PARTITION = re.compile(r".+_(p\d{8}|h\d+|undated)$")
 
 # Restored into another cluster, labels carry transaction ids from its future and would wait there.
@@ -36,10 +46,17 @@ _REDATE_LABELS = text(
 def upgrade(url: str, *, revision: str = "head", now: datetime | None = None) -> None:
     """Bring the schema to a revision and make the partitions of the coming week.
 
-    All in one transaction under an advisory lock, so several processes may start at once.
+    All in one transaction under an advisory lock, so several processes may start at once. A newer
+    schema is left as it is.
+
+    Raises
+    ------
+    StoreError
+        The schema needs a newer program.
     """
     with _migrating(url) as (connection, config):
-        command.upgrade(config, revision)
+        if not _is_newer(connection, config):
+            command.upgrade(config, revision)
         days = coming_days(now or SystemClock().now())
         DayPartitions(connection, set()).ensure(days)
         connection.execute(_REDATE_LABELS)
@@ -52,16 +69,48 @@ def downgrade(url: str, *, revision: str = "base") -> None:
 
 
 def check(url: str) -> None:
-    """Raise ``StoreError`` unless the schema is at the newest revision."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    """Raise ``StoreError`` unless the schema is at the newest revision or at a newer one that
+    this program may use.
+    """
+    config = _config()
+    newest = ScriptDirectory.from_config(config).get_current_head()
     engine = make_engine(url, pooled=False)
     with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    if found != newest:
+        found = _revision(connection)
+        if found != newest and not _is_newer(connection, config):
+            raise StoreError(
+                f"the schema is at revision {found or 'none'}, this version needs {newest};"
+                " run `steersman migrate`"
+            )
+
+
+def require(connection: Connection, least: str) -> None:
+    """Say, in a migration that does not only add, which revision a program must know from now on;
+    older ones refuse to start instead of failing later.
+    """
+    connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{_LEAST}{int(least):04}'"))
+
+
+def _is_newer(connection: Connection, config: Config) -> bool:
+    """Whether the schema was built by a newer program that lets this one go on."""
+    found = _revision(connection)
+    scripts = ScriptDirectory.from_config(config)
+    own = scripts.get_current_head() or ""
+    if found is None or found <= own:  # revisions are numbered: 0001, 0002, ...
+        return False
+    said: str = connection.scalar(_COMMENT) or ""
+    least = said.removeprefix(_LEAST) if said.startswith(_LEAST) else ""
+    if least > own:
         raise StoreError(
-            f"the schema is at revision {found or 'none'}, this version needs {newest};"
-            " run `steersman migrate`"
+            f"the schema is at revision {found} and needs a program that knows {least}; this one"
+            f" knows {own}: install the newer version"
         )
+    log.warning("schema.newer", extra={"schema": found, "program": own})
+    return True
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def differences(url: str) -> list[object]:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from store.errors import NotFound
+from store.newer import known_or_newer
 from store.policy import PolicySettings, check_not_changed
 from store.postgres import locks
 from store.postgres.notify import announce
@@ -81,7 +82,7 @@ class PostgresOperations:
         newest = select(alerts).order_by(alerts.c.alert_id.desc()).limit(limit)
         return [
             Alert(
-                kind=AlertKind(row["kind"]),
+                kind=known_or_newer(AlertKind, row["kind"]),
                 subject=row["subject"],
                 message=row["message"],
                 guarantee=row["guarantee"],

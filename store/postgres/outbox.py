@@ -73,3 +73,9 @@ class PostgresOutbox:
         numbers = cast(literal(sorted(message_ids), ARRAY(BigInteger)), ARRAY(BigInteger))
         marked = update(outbox).where(outbox.c.message_id == any_(numbers))
         self._connection.execute(marked.values(published_at=now))
+
+    def unmark(self, *, since: datetime) -> int:
+        sent = update(outbox).where(
+            outbox.c.written_at >= since, outbox.c.published_at.is_not(None)
+        )
+        return self._connection.execute(sent.values(published_at=None)).rowcount

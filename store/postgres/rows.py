@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import RowMapping
 
 from store.facts import Decided
+from store.newer import known_or_newer
 from store.records import (
     Decision,
     ExpertId,
@@ -89,11 +90,16 @@ def decision_of(row: RowMapping) -> Decision:
     details: Mapping[str, Any] = row["details"]
     values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
     values |= {name: details[name] for name in _DETAILS}
-    values |= {"reason": Reason(row["reason"]), "decided_at": utc(row["decided_at"])}
+    values |= {
+        "reason": known_or_newer(Reason, row["reason"]),
+        "decided_at": utc(row["decided_at"]),
+    }
     return Decision(
         seq=row["seq"],
         due_experts=tuple(details["due_experts"]),
-        retrieved=tuple(Retrieved(**one) for one in details["retrieved"]),
+        retrieved=tuple(
+            Retrieved(**{name: one[name] for name in _RETRIEVED}) for one in details["retrieved"]
+        ),
         timings_us=details["timings_us"],
         **values,
     )

@@ -57,6 +57,9 @@ class PostgresStates:
     def active_version(self) -> int:
         return self._connection.scalar(select(_held.version).where(_held.is_active)) or 0
 
+    def active_checksum(self) -> str:
+        return self._connection.scalar(select(_held.sha256).where(_held.is_active)) or ""
+
     def find(self, version: int) -> RoutingStateRecord | None:
         found = select(routing_states).where(_held.version == version)
         row = self._connection.execute(found).mappings().one_or_none()

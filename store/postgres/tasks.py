@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.errors import LeaseLost
+from store.newer import known_or_newer
 from store.postgres.batch import arrays, given, value
 from store.postgres.notify import announce
 from store.postgres.rows import utc
@@ -145,7 +146,7 @@ def _task(row: RowMapping) -> JudgeTask:
         purpose=row["purpose"],
         created_at=utc(row["created_at"]),
         task_id=row["task_id"],
-        status=TaskStatus(row["status"]),
+        status=known_or_newer(TaskStatus, row["status"]),
         attempts=row["attempts"],
         last_error=row["last_error"],
     )

@@ -118,11 +118,13 @@ def test_the_newest_decision_says_which_state_serves(ledger: Ledger) -> None:
         tx.decisions.record([decided("c", state_version=6)])
     with ledger.begin() as tx:
         assert tx.decisions.newest_version() == 6
+        assert tx.decisions.newest_at() == decided("c").decision.decided_at
 
 
 def test_before_the_first_decision_there_is_no_newest(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         assert (tx.decisions.last_seq(), tx.decisions.newest_version()) == (0, 0)
+        assert tx.decisions.newest_at() is None
 
 
 def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:

@@ -119,11 +119,12 @@ def test_how_an_expert_is_called_can_change(ledger: Ledger) -> None:
 def test_a_published_state_is_active_and_older_ones_are_kept(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         assert tx.states.active() is None
-        assert tx.states.active_version() == 0
+        assert (tx.states.active_version(), tx.states.active_checksum()) == (0, "")
         tx.states.publish(state(1))
         tx.states.publish(state(2, payload=bytes(range(256))))
     with ledger.begin() as tx:
         assert tx.states.active_version() == 2
+        assert tx.states.active_checksum() == state(2, payload=bytes(range(256))).sha256
         assert tx.states.active() == state(2, payload=bytes(range(256)))
         assert tx.states.find(1) == state(1)
         assert tx.states.find(3) is None
@@ -231,6 +232,21 @@ def test_the_outbox_gives_messages_in_order_until_they_are_marked(ledger: Ledger
         tx.outbox.mark([first.message_id, 999_999], now=NOON)
     with ledger.begin() as tx:
         assert tx.outbox.unmarked(limit=9) == [second, third]
+
+
+def test_messages_since_a_time_can_be_sent_again(ledger: Ledger, clock: ManualClock) -> None:
+    with ledger.begin() as tx:
+        tx.outbox.add([message("before")])
+    clock.advance(30)
+    with ledger.begin() as tx:
+        tx.outbox.add([message("sent"), message("waiting")])
+        sent = [one.message_id for one in tx.outbox.unmarked(limit=9) if one.message_id]
+        tx.outbox.mark(sent[:2], now=clock.now())
+    with ledger.begin() as tx:
+        assert tx.outbox.unmark(since=clock.now()) == 1
+        assert tx.outbox.unmark(since=clock.now()) == 0
+    with ledger.begin() as tx:
+        assert [one.key for one in tx.outbox.unmarked(limit=9)] == ["sent", "waiting"]
 
 
 def test_the_outbox_can_leave_fresh_messages_to_their_writer(

@@ -168,3 +168,18 @@ def retention_ms(broker: ApacheKafka, topic: str) -> int | None:
         return None if set_here is None else int(set_here["value"])
     finally:
         admin.close()
+
+
+def test_a_consumer_knows_the_partitions_before_it_joins(
+    apache_kafka: ApacheKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_of(apache_kafka.bootstrap_servers)
+    topic = f"{settings.topic_prefix}prompts"
+    sink = KafkaSink(settings)
+    publish(sink, topic, range(20))
+    sink.close()
+    for number in range(10):
+        source = KafkaSource(settings, topics=[topic], role=f"t{number}")
+        assert len(read(source, 20)) == 20
+        source.close()
+    assert [r.getMessage() for r in caplog.records if "partition metadata" in r.getMessage()] == []

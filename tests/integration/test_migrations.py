@@ -15,7 +15,7 @@ from store.postgres.ledger import PostgresLedger
 from store.postgres.partitions import listed
 from store.postgres.tables import DAY_TABLES, metadata
 from store.upkeep import coming_days
-from tests.factories import NOON
+from tests.factories import NOON, decided
 
 pytestmark = pytest.mark.postgres
 
@@ -118,6 +118,38 @@ def test_labels_restored_from_another_clusters_future_are_readable_after_an_upgr
             " WHERE xact < pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
         ).fetchone()
     assert moved == (1,)
+
+
+def set_revision(url: str, revision: str) -> None:
+    with raw_connection(url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = %s", [revision])
+
+
+def test_a_newer_schema_that_only_added_is_accepted_and_left_alone(database_url: str) -> None:
+    set_revision(database_url, "8001")
+    migrate.check(database_url)
+    migrate.upgrade(database_url, now=NOON + timedelta(days=3))
+    engine = make_engine(database_url, pooled=False)
+    with engine.begin() as connection:
+        assert listed(connection)[-1] == (NOON + timedelta(days=10)).date()
+    with closing(PostgresLedger(database_url)) as ledger, ledger.begin() as tx:
+        tx.decisions.record([decided("r-1")])
+    with raw_connection(database_url) as raw:
+        found = raw.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert found == ("8001",)
+
+
+def test_a_newer_schema_that_says_which_program_it_needs_refuses_an_older_one(
+    database_url: str,
+) -> None:
+    engine = make_engine(database_url, pooled=False)
+    with engine.begin() as connection:
+        migrate.require(connection, "7000")
+    migrate.upgrade(database_url, now=NOON)  # the revision is this program's own
+    set_revision(database_url, "8001")
+    for start in (migrate.check, migrate.upgrade):
+        with pytest.raises(StoreError, match=r"needs a program that knows 7000; this one knows 0"):
+            start(database_url)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql+asyncpg://h/d", "nonsense"])
