@@ -81,7 +81,7 @@ def open_ledger(settings: ProcessSettings) -> Iterator[PostgresLedger]:
 
 def prepare_topics(kafka: KafkaSettings) -> None:
     """Create missing topics."""
-    from ingest.broker import ensure_topics  # noqa: PLC0415  kafka is slow to import
+    from ingest.broker_upkeep import ensure_topics  # noqa: PLC0415  kafka is slow to import
 
     made = ensure_topics(kafka, every_topic(kafka.topic_prefix))
     if made:

@@ -29,7 +29,7 @@ def dlq_list(
     limit: Annotated[int, typer.Option(help="Show the newest so many.", min=0)] = 20,
 ) -> None:
     """Print the dead letters of every topic, the newest first, and how many of each reason."""
-    from ingest.broker import KafkaReader  # noqa: PLC0415
+    from ingest.broker_upkeep import KafkaReader  # noqa: PLC0415
     from ingest.letters import counted, letters_of  # noqa: PLC0415
 
     kafka = _broker()
@@ -63,7 +63,7 @@ def dlq_show(
 
     Example: steersman dlq show prompts 3:17 --bytes > event.json
     """
-    from ingest.broker import KafkaReader  # noqa: PLC0415
+    from ingest.broker_upkeep import KafkaReader  # noqa: PLC0415
     from ingest.letters import find, letters_of, original_of, place_of  # noqa: PLC0415
 
     kafka = _broker()
@@ -100,7 +100,8 @@ def dlq_replay(
 
     Example: steersman dlq replay prompts --reason unknown_version
     """
-    from ingest.broker import KafkaReader, KafkaSink  # noqa: PLC0415
+    from ingest.broker import KafkaSink  # noqa: PLC0415
+    from ingest.broker_upkeep import KafkaReader  # noqa: PLC0415
     from ingest.letters import choose, find, letters_of, place_of, replay  # noqa: PLC0415
 
     kafka = _broker()

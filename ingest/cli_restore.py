@@ -68,7 +68,7 @@ def rewind(
 
 
 def _rewind(backbone: Backbone) -> Rewind:
-    from ingest.broker import KafkaGroups, KafkaReader  # noqa: PLC0415
+    from ingest.broker_upkeep import KafkaGroups, KafkaReader  # noqa: PLC0415
     from ingest.rewind import Rewind  # noqa: PLC0415
     from online.encode import CachedEncoder, Encoder, SentenceEncoder  # noqa: PLC0415
 

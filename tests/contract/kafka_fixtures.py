@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingest.broker import ensure_topics
+from ingest.broker_upkeep import ensure_topics
 from ingest.embedded_broker import EmbeddedBroker
 from ingest.topics import KafkaSettings, every_topic
 from tests.contract.apache_kafka import ApacheKafka, fetch_jars, missing_tools, must_run

@@ -12,8 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ingest.broker import KafkaReader, KafkaSink, KafkaSource, _event, ensure_topics
+from ingest.broker import KafkaSink, KafkaSource
+from ingest.broker_client import event_of
 from ingest.broker_connection import ForgottenSocket
+from ingest.broker_upkeep import KafkaReader, ensure_topics
 from ingest.letters import TopicReader
 from ingest.memory_stream import MemoryBroker, MemoryReader, MemorySink, MemorySource
 from ingest.ports import Event, EventSink, EventSource, Outbound
@@ -358,7 +360,7 @@ def test_a_time_that_no_calendar_has_does_not_end_the_reader(milliseconds: int) 
     record = SimpleNamespace(
         topic="t", value=b"v", key=None, partition=0, offset=1, headers=(), timestamp=milliseconds
     )
-    assert _event(record).sent_at == datetime.fromtimestamp(0, UTC)
+    assert event_of(record).sent_at == datetime.fromtimestamp(0, UTC)
 
 
 @pytest.mark.kafka

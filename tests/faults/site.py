@@ -13,7 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ingest.broker import KafkaReader, KafkaSink
+from ingest.broker import KafkaSink
+from ingest.broker_upkeep import KafkaReader
 from ingest.ports import Outbound
 from ingest.topics import KafkaSettings, ReceivedEvent
 from ingest.wire import decode_decision

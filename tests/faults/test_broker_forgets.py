@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from ingest import wire
-from ingest.broker import KafkaReader, KafkaSink, KafkaSource, ensure_topics
+from ingest.broker import KafkaSink, KafkaSource
+from ingest.broker_upkeep import KafkaReader, ensure_topics
 from ingest.embedded_broker import EmbeddedBroker
 from ingest.letters import TopicReader
 from ingest.memory_stream import MemoryBroker, MemoryReader, MemorySink, MemorySource

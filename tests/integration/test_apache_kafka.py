@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.broker import KafkaSink, KafkaSource, ensure_topics
+from ingest.broker import KafkaSink, KafkaSource
+from ingest.broker_upkeep import ensure_topics
 from ingest.ports import Event, EventSource, Outbound
 from ingest.topics import KafkaSettings
 from store.errors import BrokerUnavailable

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner, Result
 
-from ingest.broker import KafkaReader, KafkaSink
+from ingest.broker import KafkaSink
+from ingest.broker_upkeep import KafkaReader
 from ingest.cli import app
 from ingest.dead_letters import dead_letter
 from ingest.letters import letters_of

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ingest import embedded_broker
-from ingest.broker import KafkaSink, KafkaSource, ensure_topics
+from ingest.broker import KafkaSink, KafkaSource
+from ingest.broker_upkeep import ensure_topics
 from ingest.embedded_broker import EmbeddedBroker
 from ingest.ports import Outbound
 from ingest.topics import KafkaSettings

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ingest import broker, wire
-from ingest.broker import KafkaReader, KafkaSink, KafkaSource
+from ingest import wire
+from ingest.broker import KafkaSink, KafkaSource
+from ingest.broker_client import MESSAGE_BYTES, KafkaProducer, open_client
+from ingest.broker_upkeep import KafkaReader
 from ingest.parking import Parking
 from ingest.stream import StreamWorker
 from ingest.topics import INBOUND, KafkaSettings
@@ -195,11 +197,8 @@ def documented() -> set[str]:
 
 def send(settings: KafkaSettings, sent: list[Sent]) -> None:
     """Produce with a client of the test's own, which sends what ours never would."""
-    producer = broker._open(
-        broker.KafkaProducer,  # type: ignore[attr-defined]  # not ours to export
-        settings,
-        linger_ms=20,
-        max_request_size=2 * broker.MESSAGE_BYTES,
+    producer = open_client(
+        KafkaProducer, settings, linger_ms=20, max_request_size=2 * MESSAGE_BYTES
     )
     with closing(producer):
         futures = [
