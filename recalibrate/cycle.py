@@ -22,6 +22,7 @@ from recalibrate.window import rescore
 from store.clock import Clock
 from store.errors import StateRefused, StateSuperseded
 from store.ledger import Ledger
+from store.policy import OFF
 from store.records import Alert, AlertKind, ExpertStatus, OutboxMessage
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,9 @@ class Recalibrator:
             from_seq=max(inputs.from_seq, alarms.window_from(raised)),
             is_ramping=any(e.status is ExpertStatus.RAMPING for e in experts),
         )
-        starved = alarms.starvation(inputs.active, threshold, now=self._clock.now())
+        starved = None
+        if inputs.policy.mode != OFF:  # nobody waits for labels then
+            starved = alarms.starvation(inputs.active, threshold, now=self._clock.now())
         candidate = RoutingState(
             version=inputs.active_version + 1,
             parent=inputs.active_version,
