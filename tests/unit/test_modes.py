@@ -19,6 +19,7 @@ from recalibrate.hindsight import CertifiedAt
 from recalibrate.phases import phase_summary
 from store.errors import SettingsInvalid
 from store.policy import PolicySettings
+from store.postgres.rows import decision_of, decision_row
 from store.records import (
     FOLDS,
     SAFE,
@@ -147,6 +148,14 @@ def test_a_decision_keeps_what_would_have_been_served_on_the_wire() -> None:
     older = json.loads(encode_decision(factories.decision()))
     del older["would_serve"], older["would_reason"]
     assert decode_decision(json.dumps(older).encode()) == factories.decision()
+
+
+def test_a_row_from_before_there_were_modes_is_read() -> None:
+    made = factories.decision(seq=7)
+    row: Any = decision_row(made, made.decided_at.date())
+    assert decision_of(row) == made
+    del row["details"]["would_serve"], row["details"]["would_reason"]
+    assert decision_of(row) == made
 
 
 # The loop
