@@ -10,6 +10,7 @@ import typer
 
 from ingest.cli_init import init
 from ingest.cli_letters import letters_app
+from ingest.cli_observe import observe
 from ingest.cli_opening import opened_backbone, read_settings, settings_from_file
 from ingest.cli_restore import republish, rewind
 from ingest.cli_upkeep import erase, retention
@@ -175,6 +176,7 @@ def recount(
 
 
 app.command()(init)
+app.command()(observe)
 app.command()(retention)
 app.command()(erase)
 app.command()(rewind)

@@ -18,7 +18,7 @@ from recalibrate.inputs import Inputs, Published, is_due, read_inputs
 from recalibrate.lifecycle import Lifecycle, certified_names
 from recalibrate.publication import AnnounceAlert, Outcome, publish, raise_alerts
 from recalibrate.scoring import ScorerSource
-from recalibrate.window import rescore
+from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import StateRefused, StateSuperseded
 from store.ledger import Ledger
@@ -103,16 +103,11 @@ class Recalibrator:
         self._touched = set()
         rows = self._window.rows()
         reference = inputs.policy.reference
-        # A label says "acceptable against the reference of its day": another yardstick, no label.
-        settled = [
-            r
-            for r in rows
-            if r.request.seq <= inputs.watermark and r.request.reference == reference
-        ]
-        labels = rescore(settled, model) if model is not None and settled else None
+        known = settled(rows, watermark=inputs.watermark, reference=reference)
+        labels = rescore(known, model) if model is not None and known else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
-        experts = alarms.with_baselines(experts, settled, reference=reference)
-        experts, raised = alarms.regressions(experts, settled, now=self._clock.now())
+        experts = alarms.with_baselines(experts, known, reference=reference)
+        experts, raised = alarms.regressions(experts, known, now=self._clock.now())
         threshold = recompute(
             inputs.policy,
             labels,
