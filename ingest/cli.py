@@ -10,12 +10,14 @@ import typer
 
 from ingest.cli_init import init
 from ingest.cli_letters import letters_app
+from ingest.cli_observe import observe
 from ingest.cli_opening import opened_backbone, read_settings, settings_from_file
 from ingest.cli_restore import republish, rewind
 from ingest.cli_upkeep import erase, retention
 from ingest.env_file import FILE
 from store import environ
 from store.errors import SteersmanError
+from store.policy import APPLY
 from store.records import ExpertStatus, Price
 
 if TYPE_CHECKING:
@@ -174,6 +176,7 @@ def recount(
 
 
 app.command()(init)
+app.command()(observe)
 app.command()(retention)
 app.command()(erase)
 app.command()(rewind)
@@ -313,11 +316,15 @@ _status_command("retire", ExpertStatus.RETIRED, "Take an expert out for good.")
 
 @state_app.command("show")
 def state_show(limit: Annotated[int, typer.Option(help="How many states.")] = 10) -> None:
-    """Print the newest routing states."""
+    """Print the newest routing states, and what is missing while the reference serves for it."""
+    from recalibrate.supply import waiting  # noqa: PLC0415
+
     with opened_backbone() as backbone, backbone.ledger.begin() as tx:
         history = tx.states.history(limit=limit)
         active = tx.states.active_version()
         acked = tx.states.acknowledged(active)
+        missing = waiting(tx, now=backbone.clock.now())
+        policy = tx.policies.current()
     for s in history:
         mark = "*" if s.version == active else " "
         typer.echo(
@@ -325,6 +332,10 @@ def state_show(limit: Annotated[int, typer.Option(help="How many states.")] = 10
             f"labels={s.effective_labels:.0f} {s.cause}: {s.note} ({s.published_at:%H:%M:%S})"
         )
     typer.echo(f"served by: {', '.join(sorted(acked)) or 'nobody yet'}")
+    if policy is not None and policy[1].mode != APPLY:
+        typer.echo(f"mode {policy[1].mode}: the reference serves everything but pins")
+    if missing is not None:
+        typer.echo(missing.text)
 
 
 @state_app.command("rollback")

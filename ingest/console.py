@@ -134,6 +134,9 @@ class Progress:
             parts.append(f"λ {words.threshold(float(str(active.get('threshold', 'nan'))))}")
             parts.append(f"state {active.get('version')}")
         parts.append(f"{self._labels:,} labels")
+        missing = self._state.get("waiting")
+        if isinstance(missing, Mapping):
+            parts.append(str(missing.get("text")))
         if shares := self._shares():
             parts.append(shares)
         return " | ".join(part for part in parts if part)

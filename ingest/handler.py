@@ -174,8 +174,8 @@ class RequestHandler(ResponseHandler):
         choice = self._routed(prompt, embedding, state, fold, degraded=degraded)
         due = due_experts(prompt.request_id, state, choice.retrieved)
         pi = inclusion_probability(state.policy)
-        if degraded or choice.reason is Reason.PINNED:
-            pi = 0.0  # the day's budget cannot be asked; pins are outside the promise
+        if degraded or choice.reason in {Reason.PINNED, Reason.OFF}:
+            pi = 0.0  # the day's budget cannot be asked; pins are outside the promise; off is off
         decision = Decision(
             request_id=prompt.request_id,
             tenant=prompt.tenant,
@@ -200,6 +200,8 @@ class RequestHandler(ResponseHandler):
             state_version=state.version,
             group=group,
             fold=fold,
+            would_serve=choice.would_serve,
+            would_reason=choice.would_reason,
             degraded=degraded,
             timings_us={
                 "encode": encode_us,

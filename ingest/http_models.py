@@ -185,10 +185,30 @@ class CalibrationDocument(Document):
     took_ms: float
 
 
+class WaitingDocument(Document):
+    """What is missing before something else than the reference can serve."""
+
+    reason: Literal["safe_cold", "safe_starved"]
+    counted: Literal["prompts", "labels"] = Field(
+        description="Sampled prompts before anything can be learnt, labels afterwards."
+    )
+    have: int
+    need: int
+    labels_per_hour: float | None = Field(
+        description="Judged requests an hour over the last day; null when there is no rate."
+    )
+    hours_left: float | None = Field(description="At this rate; null when nobody can say.")
+    text: str = Field(description="The same for a person.")
+
+
 class StateDocument(Document):
     """The active routing state, who serves it and what came before."""
 
     active: StateSummary | None
+    mode: str | None = Field(description="Of the policy; null before one is set.")
+    waiting: WaitingDocument | None = Field(
+        description="Null unless the reference serves because labels are too few."
+    )
     acknowledged: dict[str, datetime] = Field(description="Since when each replica serves it.")
     replica: str
     serving_version: int = Field(description="What this replica serves; 0 for none.")

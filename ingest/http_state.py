@@ -19,10 +19,12 @@ from ingest.http_models import (
     RollbackDone,
     StateDocument,
     StateSummary,
+    WaitingDocument,
     plain,
 )
 from ingest.http_openapi import admin_only, errors, open_on_loopback
 from ingest.keys import Scope
+from recalibrate.supply import waiting
 from store.errors import NotFound, SettingsInvalid
 from store.ledger import Transaction
 from store.policy import PolicySettings
@@ -107,10 +109,14 @@ class StateRoutes:
             active = tx.states.active()
             acknowledged = tx.states.acknowledged(active.version) if active else {}
             calibrations = tx.states.calibrations(limit=1)
+            current = tx.policies.current()
+            missing = waiting(tx, now=self._context.clock.now())
         serving = cast("dict[str, object]", plain(self._context.live.describe()))
         newest = CalibrationDocument.model_validate(calibrations[0]) if calibrations else None
         return StateDocument(
             active=StateSummary.model_validate(active) if active else None,
+            mode=current[1].mode if current else None,
+            waiting=WaitingDocument.model_validate(missing) if missing else None,
             acknowledged=acknowledged,
             replica=self._context.replica,
             serving_version=self._context.live.version(),

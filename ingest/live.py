@@ -55,6 +55,7 @@ class Live:
             "binding": state.binding,
             "lambda": state.threshold,
             "alpha": state.policy.alpha,
+            "mode": state.policy.mode,
             "effective_labels": state.effective_labels,
             "safe_reason": state.safe_reason,
             "experts": {m.name: m.status for m in state.pool},

@@ -24,6 +24,7 @@ PHASE_SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05
 
 COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "decisions": ("Decisions made", ("expert", "reason")),
+    "would_serve": ("Decisions in mode observe by what would have served", ("expert", "reason")),
     "events_rejected": ("Events and requests refused", ("source", "code")),
     "stream_events": ("Events of the stream by what became of them", ("topic", "outcome")),
     "outbox_deferred": ("Rounds that left messages for later", ("waiting_for",)),
@@ -92,6 +93,8 @@ class Metrics:
     def decided(self, decision: Decision) -> None:
         """Count one new decision with its reason and the time of each phase."""
         self.count("decisions", expert=decision.expert, reason=decision.reason)
+        if decision.would_serve is not None and decision.would_reason is not None:
+            self.count("would_serve", expert=decision.would_serve, reason=decision.would_reason)
         if decision.reason in FAIL_SAFE:
             self.count("fail_safe", cause=decision.reason)
         for phase, microseconds in decision.timings_us.items():

@@ -22,6 +22,7 @@ DECIDED = (
     ("comparator decided", "comparator_decided"),
     ("degraded", "degraded"),
     ("pinned", "pinned"),
+    ("mode observe or off", "not_routed"),
     ("judged", "sampled"),
 )
 COLOURS = {Verdict.HELD: "green", Verdict.NOT_HELD: "red", Verdict.NOT_DECIDED: "yellow"}

@@ -132,7 +132,8 @@ def encode_feedback(feedback: Feedback) -> bytes:
 _DECISION = (
     "request_id tenant decided_at expert reason policy propensity inclusion_probability "
     "is_sampled due_experts reference gap gap_confidence comparator_probability category "
-    "threshold risk_target effective_labels state_version group fold degraded timings_us seq"
+    "threshold risk_target effective_labels state_version group fold would_serve would_reason "
+    "degraded timings_us seq"
 )
 _RETRIEVED = "expert cosine score utility is_candidate"
 _LABEL = "request_id expert judge_version outcome score purpose labelled_at"
@@ -167,6 +168,7 @@ def decode_decision(raw: bytes) -> Decision:
     event = _open(raw, "decision")
     chance = partial(event.number, low=0.0, high=1.0)
     whole = partial(event.count, high=LARGEST)
+    would_serve = event.optional(event.identifier, "would_serve")
     return Decision(
         request_id=RequestId(event.identifier("request_id")),
         tenant=event.identifier("tenant"),
@@ -190,6 +192,8 @@ def decode_decision(raw: bytes) -> Decision:
         state_version=whole("state_version"),
         group=event.text("group", limit=COMMENT_BYTES),
         fold=event.count("fold", high=FOLDS - 1),
+        would_serve=None if would_serve is None else ExpertId(would_serve),
+        would_reason=event.optional(lambda name: event.choice(name, Reason), "would_reason"),
         degraded=event.flag("degraded"),
         timings_us=event.child("timings_us").counts(),
         seq=event.optional(whole, "seq"),

@@ -15,6 +15,7 @@ from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable, JudgeUnavailable, LeaseLost, VerdictUnreadable
 from store.ledger import Ledger, Notifications
+from store.policy import OFF
 from store.records import (
     ExpertId,
     JudgeTask,
@@ -73,8 +74,12 @@ class JudgeWorker:
 
         Once ``stop`` is set, or once half of the lease has gone, the rest of the batch goes back
         for another worker to take: a language model may need a minute where a recording needs none.
+        In mode ``off`` tasks wait: judging costs money.
         """
         with self._ledger.begin() as tx:
+            current = tx.policies.current()
+            if current is not None and current[1].mode == OFF:
+                return 0
             tasks = tx.tasks.lease(
                 worker=self._name, now=self._clock.now(), lease_s=LEASE_S, limit=BATCH
             )

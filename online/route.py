@@ -7,7 +7,7 @@ explore inside what is admitted. Deterministic: the draws are hashes of the requ
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from online.costs import count_tokens
 from online.scorer import ScorerModel, Scores, excluded_fold, score
 from online.state import RoutingState
 from store.errors import EventRejected
+from store.policy import OBSERVE, OFF
 from store.records import (
     SAFE,
     ExpertId,
@@ -46,6 +47,9 @@ class Choice:
     gap_confidence: float | None = None
     comparator_probability: float | None = None
     category: str = CATEGORY_ALL
+    would_serve: ExpertId | None = None
+    """What mode ``apply`` would have served, exploration included; None in other modes."""
+    would_reason: Reason | None = None
 
 
 def route(
@@ -82,11 +86,34 @@ def route(
             " safe fallback; pin an expert to do without it",
             field="allowed_experts",
         )
+    if state.policy.mode == OFF:
+        return Choice(expert=state.policy.reference, reason=Reason.OFF, propensity=1.0)
+    chosen = _chosen(prompt, embedding, state, fold=fold, explore=not degraded)
+    if state.policy.mode == OBSERVE:
+        return replace(
+            chosen,
+            expert=state.policy.reference,
+            reason=Reason.OBSERVED,
+            propensity=1.0,
+            would_serve=chosen.expert,
+            would_reason=chosen.reason,
+        )
+    return chosen
+
+
+def _chosen(
+    prompt: PromptReceived,
+    embedding: Float32Array,
+    state: RoutingState,
+    *,
+    fold: int,
+    explore: bool,
+) -> Choice:
     if state.model is None or state.policy.policy == "reference":
         reason = state.safe_reason or Reason.ROUTED
         return Choice(expert=state.policy.reference, reason=reason, propensity=1.0)
     return _routed(
-        prompt, embedding, state, state.model, entry=excluded_fold(fold), explore=not degraded
+        prompt, embedding, state, state.model, entry=excluded_fold(fold), explore=explore
     )
 
 

@@ -18,10 +18,11 @@ from recalibrate.inputs import Inputs, Published, is_due, read_inputs
 from recalibrate.lifecycle import Lifecycle, certified_names
 from recalibrate.publication import AnnounceAlert, Outcome, publish, raise_alerts
 from recalibrate.scoring import ScorerSource
-from recalibrate.window import rescore
+from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import StateRefused, StateSuperseded
 from store.ledger import Ledger
+from store.policy import OFF
 from store.records import Alert, AlertKind, ExpertStatus, OutboxMessage
 
 log = logging.getLogger(__name__)
@@ -102,16 +103,11 @@ class Recalibrator:
         self._touched = set()
         rows = self._window.rows()
         reference = inputs.policy.reference
-        # A label says "acceptable against the reference of its day": another yardstick, no label.
-        settled = [
-            r
-            for r in rows
-            if r.request.seq <= inputs.watermark and r.request.reference == reference
-        ]
-        labels = rescore(settled, model) if model is not None and settled else None
+        known = settled(rows, watermark=inputs.watermark, reference=reference)
+        labels = rescore(known, model) if model is not None and known else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
-        experts = alarms.with_baselines(experts, settled, reference=reference)
-        experts, raised = alarms.regressions(experts, settled, now=self._clock.now())
+        experts = alarms.with_baselines(experts, known, reference=reference)
+        experts, raised = alarms.regressions(experts, known, now=self._clock.now())
         threshold = recompute(
             inputs.policy,
             labels,
@@ -120,7 +116,9 @@ class Recalibrator:
             from_seq=max(inputs.from_seq, alarms.window_from(raised)),
             is_ramping=any(e.status is ExpertStatus.RAMPING for e in experts),
         )
-        starved = alarms.starvation(inputs.active, threshold, now=self._clock.now())
+        starved = None
+        if inputs.policy.mode != OFF:  # nobody waits for labels then
+            starved = alarms.starvation(inputs.active, threshold, now=self._clock.now())
         candidate = RoutingState(
             version=inputs.active_version + 1,
             parent=inputs.active_version,

@@ -14,7 +14,7 @@ import numpy as np
 from online.snapshot import checksum, dump, load_state
 from online.state import RoutingState
 from recalibrate.controller import Threshold
-from recalibrate.rolling import RollingCrc, charged
+from recalibrate.rolling import FLOOR, RollingCrc, charged
 from recalibrate.window import RescoredLabels, calibration_window
 from store.errors import StateRefused
 from store.policy import PolicySettings
@@ -29,6 +29,7 @@ def recompute(
     last_seq: int,
     from_seq: int,
     is_ramping: bool,
+    floor: float = FLOOR,
 ) -> Threshold:
     """Return λ for a pool of certified experts by the controller in force."""
     if labels is None:
@@ -40,6 +41,7 @@ def recompute(
         alpha=alpha,
         label_discount=policy.label_discount,
         age_half_life_requests=policy.age_half_life_requests,
+        floor=floor,
     )
     window = calibration_window(
         labels,

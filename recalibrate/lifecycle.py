@@ -12,6 +12,7 @@ from recalibrate.inputs import Inputs
 from recalibrate.rolling import FLOOR
 from recalibrate.window import RescoredLabels, traffic_outcomes
 from store.ledger import Ledger
+from store.policy import OFF
 from store.records import PROBE, Expert, ExpertId, ExpertStatus, JudgeTask
 
 PROBES = 192
@@ -79,6 +80,8 @@ class Lifecycle:
             return replace(expert, status=status)
         seen = progress_of(expert.name, rows, model)
         if expert.status is ExpertStatus.REGISTERED and expert.name not in self._asked:
+            if inputs.policy.mode == OFF:
+                return expert
             self._asked[expert.name] = self._ask_for_probes(expert, already=seen.probes)
         asked = self._asked.get(expert.name, 0)
         while (status := next_status(expert, seen, probes_asked=asked)) is not expert.status:

@@ -11,7 +11,7 @@ import numpy as np
 from recalibrate.hindsight import CertifiedAt, Hindsight, best_in_hindsight
 from recalibrate.realised import Interval, Realised, ratio_of_means, realised_risk, wilson
 from recalibrate.stream_facts import ServedRequest, StreamFacts, is_worse
-from store.records import ExpertId, FloatArray, Reason
+from store.records import OUTSIDE_PROMISE, ExpertId, FloatArray, Reason
 
 SAFE_MODE = frozenset({Reason.SAFE_STARVED, Reason.SAFE_INFEASIBLE, Reason.SAFE_COLD, Reason.ERROR})
 
@@ -36,6 +36,8 @@ class Shares:
     explored: float
     ramp: float
     pinned: float
+    not_routed: float
+    """Served by the reference because the mode was ``observe`` or ``off``."""
     comparator_asked: float
     comparator_decided: float
     degraded: float
@@ -77,7 +79,8 @@ class PhaseSummary:
     cost_share: Interval | None
     """Served cost over the cost of always asking the reference."""
     regret: Realised
-    """Pinned requests are outside the promise and not counted."""
+    """Pinned and observed requests, and those of mode off, are outside the promise and not
+    counted."""
     experts: tuple[ExpertShare, ...]
     shares: Shares | None
     baselines: tuple[Baseline, ...]
@@ -89,7 +92,7 @@ def phase_summary(
 ) -> PhaseSummary:
     """Return the figures of these requests of the stream."""
     n = len(requests)
-    covered = [r for r in requests if r.reason is not Reason.PINNED]
+    covered = [r for r in requests if r.reason not in OUTSIDE_PROMISE]
     cost = costs([r.cost_usd for r in requests])
     base = costs([r.reference_cost_usd for r in requests])
     return PhaseSummary(
@@ -141,6 +144,7 @@ def _shares(requests: Sequence[ServedRequest]) -> Shares:
         explored=reasons[Reason.EXPLORED] / n,
         ramp=reasons[Reason.RAMP] / n,
         pinned=reasons[Reason.PINNED] / n,
+        not_routed=(reasons[Reason.OBSERVED] + reasons[Reason.OFF]) / n,
         comparator_asked=sum(r.comparator_probability is not None for r in requests) / n,
         comparator_decided=reasons[Reason.COMPARATOR] / n,
         degraded=sum(r.degraded for r in requests) / n,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -66,6 +66,29 @@ def realised_risk(unacceptable: int, requests: int, *, alpha: float) -> Realised
         verdict=verdict,
         labels_needed=_labels_needed(rate.value, alpha) if undecided else None,
     )
+
+
+def widened(risk: Realised, deviation: float, *, alpha: float) -> Realised:
+    """Return the risk with a further independent standard deviation in interval and verdict.
+
+    More labels shrink both parts alike, so the labels needed grow with the interval's square.
+    """
+    if risk.rate is None:
+        return risk
+    rate = spread(risk.rate, deviation)
+    verdict = _verdict(rate, alpha)
+    needed = None
+    if verdict is Verdict.NOT_DECIDED and (narrow := _labels_needed(rate.value, alpha)) is not None:
+        growth = ((rate.high - rate.low) / (risk.rate.high - risk.rate.low)) ** 2
+        needed = max(risk.requests + 1, math.ceil(growth * narrow))
+    return replace(risk, rate=rate, verdict=verdict, labels_needed=needed)
+
+
+def spread(found: Interval, deviation: float) -> Interval:
+    """Return the interval with a further independent standard deviation, never below 0."""
+    low = found.value - math.hypot(found.value - found.low, _Z * deviation)
+    high = found.value + math.hypot(found.high - found.value, _Z * deviation)
+    return Interval(value=found.value, low=max(low, 0.0), high=high)
 
 
 def wilson(successes: int, trials: int) -> Interval:

@@ -32,11 +32,15 @@ class RollingCrc:
         Weight of a label relative to the next newer one, in (0, 1].
     age_half_life_requests
         Requests after which a label counts half.
+    floor
+        Effective labels below which λ is SAFE; lower only where some labels were left out to test
+        the λ of the others on them.
     """
 
     alpha: float
     label_discount: float
     age_half_life_requests: float
+    floor: float = FLOOR
 
     def threshold(self, window: Window) -> Threshold:
         if not len(window):
@@ -44,10 +48,10 @@ class RollingCrc:
         age = self._age(window)
         inverse = 1.0 / window.inclusion_probability
         n_eff = effective_labels(inverse, age)
-        if n_eff < FLOOR:
+        if n_eff < self.floor:
             return Threshold.safe(
                 Reason.SAFE_STARVED,
-                f"{n_eff:.0f} of {FLOOR:.0f} effective labels",
+                f"{n_eff:.0f} of {self.floor:.0f} effective labels",
                 effective_labels=n_eff,
             )
         found = crc_threshold(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,27 @@ class RescoredLabels:
     """bool[n, M]; False where not judged."""
     judged: BoolArray
     """bool[n, M]"""
+
+    def only(self, kept: Sequence[int]) -> RescoredLabels:
+        """Return some of the rows, in the order given."""
+        at = np.asarray(kept, dtype=np.int64)
+        return replace(
+            self,
+            rows=tuple(self.rows[i] for i in kept),
+            scores=self.scores[at],
+            acceptable=self.acceptable[at],
+            judged=self.judged[at],
+        )
+
+
+def settled(
+    rows: Sequence[JudgedRequest], *, watermark: int, reference: ExpertId
+) -> list[JudgedRequest]:
+    """Return the rows that calibrate: behind the watermark and judged against this reference.
+
+    A label says "acceptable against the reference of its day": another yardstick, no label.
+    """
+    return [r for r in rows if r.request.seq <= watermark and r.request.reference == reference]
 
 
 def rescore(rows: Sequence[JudgedRequest], model: ScorerModel) -> RescoredLabels:
@@ -71,8 +92,7 @@ def calibration_window(
     time alone, not on the prompt), unless the expert was probed there. From then on an expert that
     should have been judged and was not counts as a loss.
     """
-    columns = [i for i, name in enumerate(labels.columns) if name in certified]
-    kept = _complete(labels, columns, from_seq=from_seq)
+    kept = complete(labels, certified, from_seq=from_seq)
     seqs = np.array([labels.rows[i].request.seq for i in kept], dtype=np.float64)
     pi = np.array([labels.rows[i].request.inclusion_probability for i in kept])
     scores = labels.scores[np.asarray(kept, dtype=np.int64)]
@@ -104,7 +124,11 @@ def traffic_outcomes(
     ]
 
 
-def _complete(labels: RescoredLabels, columns: Sequence[int], *, from_seq: int) -> list[int]:
+def complete(
+    labels: RescoredLabels, certified: Collection[ExpertId], *, from_seq: int
+) -> list[int]:
+    """Return the rows that say something about each of these experts."""
+    columns = [i for i, name in enumerate(labels.columns) if name in certified]
     joined = {c: _joined_seq(labels.rows, labels.columns[c]) for c in columns}
     return [
         i

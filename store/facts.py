@@ -154,6 +154,12 @@ class Responses(Protocol):
         """
         ...
 
+    def costs(self, request_ids: Collection[RequestId]) -> dict[tuple[RequestId, ExpertId], float]:
+        """Return what the answers to those requests cost in USD, served and shadow ones, by request
+        and expert; answers that do not state it are absent.
+        """
+        ...
+
     def park(self, response: ResponseReceived, original: bytes, *, now: datetime) -> None:
         """Keep a response whose decision is not visible yet; the same id and expert once."""
         ...
@@ -209,6 +215,18 @@ class SettledLabels:
     cursor: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """Labels on sampled traffic that came since an instant."""
+
+    requests: int
+    """Distinct requests with at least one such label."""
+    first_at: datetime | None
+    """When the first came; None without any."""
+    by_expert: dict[ExpertId, int]
+    """Experts without any are absent."""
+
+
 class Labels(Protocol):
     """Verdicts and labels, append-only."""
 
@@ -228,6 +246,12 @@ class Labels(Protocol):
 
     def count(self) -> int:
         """Return the number of labels."""
+        ...
+
+    def arrived(self, *, since: datetime) -> Arrived:
+        """Count the traffic labels given at or after ``since``, probes left out; those of requests
+        decided on a day more than one before it may be missing.
+        """
         ...
 
     def verdicts_of(self, request_id: RequestId) -> list[Verdict]:

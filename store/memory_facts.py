@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import itertools
 import statistics
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from store.errors import LeaseLost
-from store.facts import Decided, Recorded, ResponseOutcome, SettledLabels
+from store.facts import Arrived, Decided, Recorded, ResponseOutcome, SettledLabels
 from store.memory_tables import HeldPrompt, HeldTask, Journal, VerdictKey
 from store.records import (
     TRAFFIC,
@@ -186,6 +187,15 @@ class MemoryResponses:
             if answers
         }
 
+    def costs(self, request_ids: Collection[RequestId]) -> dict[tuple[RequestId, ExpertId], float]:
+        tables, wanted = self._tables, set(request_ids)
+        answers = itertools.chain(tables.shadows.values(), tables.responses.values())
+        return {
+            (answer.request_id, answer.expert): answer.cost_usd
+            for answer in answers
+            if answer.request_id in wanted and answer.cost_usd is not None
+        }
+
     def park(self, response: ResponseReceived, original: bytes, *, now: datetime) -> None:
         key = (response.request_id, response.expert)
         if key not in self._tables.parked:
@@ -318,6 +328,18 @@ class MemoryLabels:
 
     def count(self) -> int:
         return len(self._tables.labels)
+
+    def arrived(self, *, since: datetime) -> Arrived:
+        found = [
+            label
+            for label in self._tables.labels.values()
+            if label.purpose == TRAFFIC and label.labelled_at >= since
+        ]
+        return Arrived(
+            requests=len({label.request_id for label in found}),
+            first_at=min((label.labelled_at for label in found), default=None),
+            by_expert=dict(Counter(label.expert for label in found)),
+        )
 
     def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
         keys = sorted(key for key in self._tables.verdicts if key[0] == request_id)

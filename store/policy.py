@@ -11,6 +11,7 @@ from store.records import ExpertId, JsonObject
 
 LARGEST = 2**31 - 1
 """Whole numbers end up in integer columns: a larger one would fail at each request, not here."""
+APPLY, OBSERVE, OFF = "apply", "observe", "off"
 _SMALLEST = {"judge_budget_per_day": 0, "age_half_life_requests": 1, "cluster_prompts": 50}
 
 
@@ -20,6 +21,9 @@ class PolicySettings:
 
     reference: ExpertId
     """The expert whose quality is the yardstick and the safe fallback."""
+    mode: str = APPLY
+    """``apply`` serves what was chosen; ``observe`` chooses, judges and learns while the reference
+    serves; ``off`` only serves the reference. A pin is served in every mode."""
     policy: str = "auto"
     """``auto``, ``reference`` (always the reference) or ``cheapest`` (inside C_lambda)."""
     alpha: float = 0.10
@@ -85,6 +89,8 @@ class PolicySettings:
             problems.append(f"policy must be auto, reference or cheapest, got {self.policy!r}")
         if self.judge not in {"recorded", "llm"}:
             problems.append(f"judge must be recorded or llm, got {self.judge!r}")
+        if self.mode not in {APPLY, OBSERVE, OFF}:
+            problems.append(f"mode must be apply, observe or off, got {self.mode!r}")
         if not self.reference:
             problems.append("reference must name an expert")
         if problems:

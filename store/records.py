@@ -55,7 +55,13 @@ class Reason(StrEnum):
     SAFE_INFEASIBLE = "safe_infeasible"
     SAFE_COLD = "safe_cold"
     NO_CANDIDATE = "no_candidate"
+    OBSERVED = "observed"
+    OFF = "off"
     ERROR = "error"
+
+
+OUTSIDE_PROMISE = frozenset({Reason.PINNED, Reason.OBSERVED, Reason.OFF})
+"""Not routed: such a request says nothing about what routing risks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,9 @@ class Decision:
     state_version: int
     group: str
     fold: int
+    would_serve: ExpertId | None = None
+    """What mode ``apply`` would have served; None unless the mode is ``observe``."""
+    would_reason: Reason | None = None
     degraded: bool = False
     timings_us: Mapping[str, int] = field(default_factory=dict)
     seq: int | None = None

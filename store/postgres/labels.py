@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -10,14 +11,14 @@ from sqlalchemy import BigInteger, Connection, RowMapping, Table, Text, cast, fu
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from store.facts import SettledLabels
+from store.facts import Arrived, SettledLabels
 from store.postgres.batch import Row, arrays, given, value
 from store.postgres.notify import announce
 from store.postgres.rows import UNDATED, utc
 from store.postgres.tables import labels as held
 from store.postgres.tables import request_keys
 from store.postgres.tables import verdicts as held_verdicts
-from store.records import ExpertId, Label, RequestId, Verdict
+from store.records import TRAFFIC, ExpertId, Label, RequestId, Verdict, day_of
 
 # Written as text first: there is no cast from xid8 to a number.
 _OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
@@ -61,6 +62,26 @@ class PostgresLabels:
 
     def count(self) -> int:
         return self._connection.scalar(select(func.count()).select_from(held)) or 0
+
+    def arrived(self, *, since: datetime) -> Arrived:
+        """Only partitions of days that may hold such labels are read: there is no index on time."""
+        recent = (
+            held.c.day >= day_of(since - timedelta(days=1)),
+            held.c.purpose == TRAFFIC,
+            held.c.labelled_at >= since,
+        )
+        per_expert = select(held.c.expert, func.count().label("labels"))
+        counts = self._connection.execute(per_expert.where(*recent).group_by(held.c.expert))
+        total = select(
+            func.count(held.c.request_id.distinct()).label("requests"),
+            func.min(held.c.labelled_at).label("first_at"),
+        )
+        row = self._connection.execute(total.where(*recent)).one()
+        return Arrived(
+            requests=row.requests,
+            first_at=None if row.first_at is None else utc(row.first_at),
+            by_expert={ExpertId(one.expert): one.labels for one in counts},
+        )
 
     def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
         day = select(request_keys.c.day).where(request_keys.c.request_id == request_id)

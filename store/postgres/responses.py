@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +26,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.facts import ResponseOutcome
-from store.postgres.batch import arrays, given, insert_new, value
-from store.postgres.lookups import facts_of
+from store.postgres.batch import any_of, arrays, given, insert_new, value
+from store.postgres.lookups import facts_of, probe
 from store.postgres.rows import UNDATED, answer_of, answer_row, hashed
 from store.postgres.tables import experts, parked_responses, request_keys, responses, shadow_answers
 from store.records import ExpertId, RequestId, ResponseReceived
@@ -129,6 +129,23 @@ class PostgresResponses:
     def mean_output_tokens(self) -> dict[ExpertId, float]:
         means = self._connection.execute(_MEAN_OUTPUT_TOKENS)
         return {ExpertId(row.name): row.mean for row in means}
+
+    def costs(self, request_ids: Collection[RequestId]) -> dict[tuple[RequestId, ExpertId], float]:
+        stated: dict[tuple[RequestId, ExpertId], float] = {}
+        for table in (shadow_answers, responses):
+            held = probe(table, request_keys)
+            found = (
+                select(held.c.request_id, held.c.expert, held.c.cost_usd)
+                .join_from(request_keys, held, true())
+                .where(
+                    request_keys.c.request_id == any_of(request_ids), held.c.cost_usd.is_not(None)
+                )
+            )
+            stated |= {
+                (RequestId(row.request_id), ExpertId(row.expert)): row.cost_usd
+                for row in self._connection.execute(found)
+            }
+        return stated
 
     def park(self, response: ResponseReceived, original: bytes, *, now: datetime) -> None:
         row = answer_row(response) | {"original": original, "parked_at": now}

@@ -28,6 +28,8 @@ UNDATED = date(1970, 1, 1)
 """The day of a label, verdict or shadow answer whose request nobody decided."""
 
 _DETAILS = ("gap", "gap_confidence", "comparator_probability", "category", "group", "degraded")
+_WOULD = ("would_serve", "would_reason")
+"""Absent in decisions stored before there were modes."""
 _RETRIEVED = tuple(field.name for field in fields(Retrieved))
 _COLUMNS = (
     *("request_id", "tenant", "decided_at", "expert", "reason", "policy", "propensity"),
@@ -76,6 +78,7 @@ def prompt_row(decided: Decided, day: date) -> dict[str, object]:
 def decision_row(decision: Decision, day: date) -> dict[str, object]:
     """Return the row of a decision: columns for what is queried, the rest in ``details``."""
     details: dict[str, object] = {name: getattr(decision, name) for name in _DETAILS}
+    details |= {name: getattr(decision, name) for name in _WOULD}
     details["due_experts"] = list(decision.due_experts)
     details["retrieved"] = [
         {name: getattr(one, name) for name in _RETRIEVED} for one in decision.retrieved
@@ -90,10 +93,13 @@ def decision_of(row: RowMapping) -> Decision:
     details: Mapping[str, Any] = row["details"]
     values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
     values |= {name: details[name] for name in _DETAILS}
+    values |= {name: details.get(name) for name in _WOULD}
     values |= {
         "reason": known_or_newer(Reason, row["reason"]),
         "decided_at": utc(row["decided_at"]),
     }
+    if values["would_reason"] is not None:
+        values["would_reason"] = known_or_newer(Reason, values["would_reason"])
     return Decision(
         seq=row["seq"],
         due_experts=tuple(details["due_experts"]),

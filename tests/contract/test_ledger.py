@@ -10,6 +10,7 @@ import pytest
 from store.ledger import Ledger
 from store.records import (
     ExpertId,
+    Reason,
     RequestId,
 )
 from tests.contract.acts import R1, R2, at_once, decide
@@ -44,7 +45,7 @@ def test_the_first_decision_of_a_request_wins(ledger: Ledger) -> None:
 
 
 def test_a_stored_decision_comes_back_whole(ledger: Ledger) -> None:
-    given = decided(degraded=True, gap=None)
+    given = decided(degraded=True, gap=None, would_serve=STRONG, would_reason=Reason.NO_CANDIDATE)
     with ledger.begin() as tx:
         [recorded] = tx.decisions.record([given])
     with ledger.begin() as tx:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from online.snapshot import dump
 from store.errors import StateSuperseded
+from store.records import SAFE, Reason, RoutingStateRecord
 from tests import factories
 from tests.integration.http_harness import EXPERT, Api, error_of
+from tests.unit import state_fakes
 
 
 @pytest.fixture
@@ -127,6 +131,47 @@ def test_the_state_says_what_is_in_force_and_who_serves_it(api: Api, client: Tes
     assert shown["serving"] == {"version": 1, "gap": None}
     assert shown["last_calibration"]["reason"] == "feasible"
     assert [state["cause"] for state in shown["history"]] == ["labels"]
+
+
+def cold_state(version: int) -> RoutingStateRecord:
+    made = replace(
+        state_fakes.state(threshold=SAFE),
+        version=version,
+        parent=version - 1,
+        model=None,
+        safe_reason=Reason.SAFE_COLD,
+    )
+    return factories.state(version, payload=dump(made), threshold=SAFE, effective_labels=0.0)
+
+
+def test_a_cold_start_is_shown_in_figures_and_in_words(api: Api, client: TestClient) -> None:
+    assert client.get("/v1/state").json()["waiting"] is None
+    with api.ledger.begin() as tx:
+        tx.states.publish(cold_state(2))
+        tx.decisions.record([factories.decided(f"c{n}", seed=n) for n in range(37)])
+        for n in range(37):
+            at = factories.later(-3_600 + 100 * n)
+            tx.labels.add([], [factories.label(f"c{n}", labelled_at=at)])
+
+    shown = client.get("/v1/state").json()["waiting"]
+
+    assert (shown["reason"], shown["counted"]) == ("safe_cold", "prompts")
+    assert (shown["have"], shown["need"]) == (37, 400)
+    assert shown["labels_per_hour"] == pytest.approx(36.0)
+    assert shown["hours_left"] == pytest.approx(454 / 36.0)
+    assert shown["text"] == (
+        "37 of 400 sampled prompts, serving the reference; about 12.6 hours left at this rate"
+    )
+    assert client.get("/ready").status_code == 200
+
+
+def test_the_mode_is_changed_and_shown(api: Api, client: TestClient) -> None:
+    admin = api.keys["admin"]
+    assert client.get("/v1/state").json()["mode"] == "apply"
+    assert client.patch("/v1/policy", json={"mode": "observe"}, headers=admin).status_code == 200
+    assert client.get("/v1/state").json()["mode"] == "observe"
+    assert client.get("/v1/policy").json()["settings"]["mode"] == "observe"
+    error_of(client.patch("/v1/policy", json={"mode": "maybe"}, headers=admin), 422)
 
 
 def test_an_earlier_state_comes_back_as_a_new_version(api: Api, client: TestClient) -> None:

@@ -340,6 +340,29 @@ def test_rollback_over_cli_and_http_holds(up: Running) -> None:
     assert (status, said) == (2, "steersman: there is no state 999999\n")
 
 
+def test_observing_shows_what_is_missing_and_serves_the_reference(up: Running) -> None:
+    status, said = up.cli("policy", "set", "mode=observe", "hold=false")
+    assert status == 0, said
+    body = {"request_id": "watched", "prompt": f"oven and sauce {WHISPER}"}
+    decided = up.http("POST", "/v1/routing/decision", body)[1]
+    assert (decided["expert"], decided["reason"]) == ("strong", "observed")
+    assert (decided["would_serve"], decided["would_reason"]) == ("strong", "safe_cold")
+    shown = up.http("GET", "/v1/state")[1]
+    assert shown["mode"] == "observe"
+    assert shown["waiting"]["need"] == 400
+    said = up.cli("state", "show")[1]
+    assert "mode observe: the reference serves everything but pins" in said
+    assert "of 400 sampled prompts, serving the reference" in said
+    status, said = up.cli("observe")
+    assert status == 0, said
+    assert said.startswith("Is it safe to turn it on?")
+    assert "Not yet: nothing has been learnt" in said
+    found = json.loads(up.cli("observe", "--format", "json")[1])
+    assert (found["observation"]["mode"], found["observation"]["outlooks"]) == ("observe", [])
+    assert WHISPER not in said + json.dumps(found)
+    assert up.cli("policy", "set", "mode=apply")[0] == 0
+
+
 def test_a_second_up_is_refused(up: Running) -> None:
     settings = ProcessSettings(run_dir=up.run_dir)
     with pytest.raises(SettingsInvalid, match="runs in"):

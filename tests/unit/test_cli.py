@@ -58,7 +58,8 @@ def test_help_teaches(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["experts add", "policy set", "keys create", "experts price", "erase", "dlq show"]
+    "words",
+    ["experts add", "policy set", "keys create", "experts price", "erase", "dlq show", "observe"],
 )
 def test_help_shows_an_example(words: str) -> None:
     assert f"steersman {words} " in (commands()[words].help or "")
@@ -76,6 +77,7 @@ def test_help_shows_an_example(words: str) -> None:
         ("state", "rollback", "1"),
         ("keys", "create", "ann", "--scope", "read"),
         ("dlq", "list"),
+        ("observe",),
         ("dlq", "replay", "prompts"),
         ("migrate",),
         ("retention", "--dry-run"),

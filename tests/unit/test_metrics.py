@@ -6,6 +6,8 @@ import pytest
 
 from ingest.metrics import LABEL_SETS, Metrics
 from store.memory import MemoryLedger
+from store.records import Reason
+from tests import factories
 
 
 def value_of(metrics: Metrics, series: str) -> float:
@@ -42,6 +44,24 @@ def test_surplus_label_values_are_counted_under_other() -> None:
         metrics.count("alerts", kind=f"request-{number}")
 
     assert value_of(metrics, 'steersman_alerts_total{kind="other"}') == 7.0
+
+
+def test_an_observed_decision_counts_what_would_have_served() -> None:
+    metrics = Metrics()
+
+    metrics.decided(
+        factories.decision(
+            expert=factories.STRONG,
+            reason=Reason.OBSERVED,
+            would_serve=factories.CHEAP,
+            would_reason=Reason.ROUTED,
+        )
+    )
+
+    served = 'steersman_decisions_total{expert="strong",reason="observed"}'
+    would = 'steersman_would_serve_total{expert="cheap",reason="routed"}'
+    assert (value_of(metrics, served), value_of(metrics, would)) == (1.0, 1.0)
+    assert "steersman_fail_safe_total{" not in metrics.render().decode()
 
 
 def test_every_gauge_is_set_by_name() -> None:
