@@ -14,7 +14,7 @@ from ingest.wire import encode_decision
 from judge.sampling import due_experts, inclusion_probability, is_drawn
 from online.encode import Encoder
 from online.folds import fold_of, group_of
-from online.route import Choice, route
+from online.route import Choice, fallback, route
 from online.state import RoutingState
 from store.clock import Clock
 from store.errors import EventRejected, StoreUnavailable
@@ -172,7 +172,7 @@ class RequestHandler(ResponseHandler):
         group = group_of(prompt.text, prompt.session_id, tenant=prompt.tenant)
         fold = fold_of(group)
         choice = self._routed(prompt, embedding, state, fold, degraded=degraded)
-        due = due_experts(prompt.request_id, state, choice.retrieved)
+        due = due_experts(prompt.request_id, state, choice.retrieved, choice.excluded)
         pi = inclusion_probability(state.policy)
         if degraded or choice.reason is Reason.PINNED:
             pi = 0.0  # the day's budget cannot be asked; pins are outside the promise
@@ -185,8 +185,9 @@ class RequestHandler(ResponseHandler):
             policy=state.policy.policy,
             propensity=choice.propensity,
             inclusion_probability=pi,
-            # Nobody to judge against the reference: nothing to wait for.
-            is_sampled=bool(due) and is_drawn(prompt.request_id, pi),
+            # A pool of the reference alone: nothing to wait for. Where only this request's needs
+            # leave nobody, it is sampled all the same: whether it is must not depend on the prompt.
+            is_sampled=bool(due or choice.excluded) and is_drawn(prompt.request_id, pi),
             due_experts=due,
             reference=state.policy.reference,
             retrieved=choice.retrieved,
@@ -205,6 +206,8 @@ class RequestHandler(ResponseHandler):
                 "encode": encode_us,
                 "route": int(1e6 * (self._clock.monotonic() - started)),
             },
+            needs=choice.needs,
+            excluded=choice.excluded,
         )
         return Decided(
             prompt=prompt, decision=decision, embedding=embedding, encoder_hash=state.encoder
@@ -226,7 +229,7 @@ class RequestHandler(ResponseHandler):
             raise
         except Exception:
             log.exception("route.failed", extra={"state_version": state.version})
-            return Choice(expert=state.policy.reference, reason=Reason.ERROR, propensity=1.0)
+            return fallback(prompt, state)
 
     def _store(
         self, decided: Sequence[Decided | EventRejected], state: RoutingState

@@ -26,6 +26,10 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "decisions": ("Decisions made", ("expert", "reason")),
     "events_rejected": ("Events and requests refused", ("source", "code")),
     "stream_events": ("Events of the stream by what became of them", ("topic", "outcome")),
+    "experts_excluded": (
+        "Decisions for which an expert lacked what the request needs",
+        ("expert", "reason"),
+    ),
     "outbox_deferred": ("Rounds that left messages for later", ("waiting_for",)),
     "labels": ("Labels in the ledger", ()),
     "alerts": ("Alerts raised by this process", ("kind",)),
@@ -95,6 +99,9 @@ class Metrics:
         self.count("decisions", expert=decision.expert, reason=decision.reason)
         if decision.reason in FAIL_SAFE:
             self.count("fail_safe", cause=decision.reason)
+        for expert, reason in decision.excluded.items():
+            if reason != "not_allowed":  # the sender's choice, not a lack
+                self.count("experts_excluded", expert=expert, reason=reason)
         for phase, microseconds in decision.timings_us.items():
             bounded = self._bounded("decision_seconds", {"phase": phase})
             self._phases.labels(**bounded).observe(microseconds / 1e6)

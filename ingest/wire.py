@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
 from importlib import resources
 
 from ingest.chat import render
 from ingest.fields import Fields, read_object
+from store.needs import NO_NEEDS, REGIONS, Needs
 from store.records import (
     DEFAULT_TENANT,
     FOLDS,
@@ -61,6 +63,20 @@ def decode_prompt(raw: bytes, *, now: datetime, limit: int = PROMPT_BYTES) -> Pr
         session_id=event.optional(event.identifier, "session_id"),
         allowed_experts=None if allowed is None else tuple(map(ExpertId, allowed)),
         pinned_expert=None if pinned is None else ExpertId(pinned),
+        needs=_stated(event.child("needs")) if event.has("needs") else NO_NEEDS,
+    )
+
+
+def _stated(needs: Fields) -> Needs:
+    """Return what a sender says that a request needs."""
+    regions = needs.optional(partial(needs.identifiers, limit=REGIONS), "regions")
+    if regions == ():
+        raise needs.refusal("empty_field", "regions", "must name a region, or be null")
+    return Needs(
+        tools=bool(needs.optional(needs.flag, "tools")),
+        json_mode=bool(needs.optional(needs.flag, "json_mode")),
+        regions=regions,
+        output_tokens=needs.optional(needs.count, "output_tokens"),
     )
 
 
@@ -114,6 +130,8 @@ def encode_prompt(prompt: PromptReceived) -> bytes:
     """Return a prompt as an event; its instant becomes ``created_at``."""
     body = _fields_of(prompt, "request_id tenant session_id allowed_experts")
     body |= {"prompt": prompt.text, "expert": prompt.pinned_expert}
+    if prompt.needs != NO_NEEDS:
+        body["needs"] = _fields_of(prompt.needs, "tools json_mode regions output_tokens")
     return _seal("prompt", body | {"created_at": prompt.received_at})
 
 
@@ -132,7 +150,8 @@ def encode_feedback(feedback: Feedback) -> bytes:
 _DECISION = (
     "request_id tenant decided_at expert reason policy propensity inclusion_probability "
     "is_sampled due_experts reference gap gap_confidence comparator_probability category "
-    "threshold risk_target effective_labels state_version group fold degraded timings_us seq"
+    "threshold risk_target effective_labels state_version group fold degraded timings_us seq "
+    "excluded"
 )
 _RETRIEVED = "expert cosine score utility is_candidate"
 _LABEL = "request_id expert judge_version outcome score purpose labelled_at"
@@ -143,6 +162,7 @@ def decision_body(decision: Decision) -> JsonObject:
     """Return every field of a decision, ``candidates`` spelt out, as HTTP shows it too."""
     body = _fields_of(decision, _DECISION)
     body["retrieved"] = [_fields_of(one, _RETRIEVED) for one in decision.retrieved]
+    body["needs"] = decision.needs.to_json()
     body["candidates"] = [one.expert for one in decision.retrieved if one.is_candidate]
     return body
 
@@ -193,7 +213,18 @@ def decode_decision(raw: bytes) -> Decision:
         degraded=event.flag("degraded"),
         timings_us=event.child("timings_us").counts(),
         seq=event.optional(whole, "seq"),
+        needs=_needed(event.child("needs")) if event.has("needs") else NO_NEEDS,
+        excluded=_excluded(event.child("excluded")) if event.has("excluded") else {},
     )
+
+
+def _needed(needs: Fields) -> Needs:
+    allowed = needs.optional(partial(needs.identifiers, limit=EXPERTS), "allowed")
+    return replace(_stated(needs), allowed=allowed, input_tokens=needs.count("input_tokens"))
+
+
+def _excluded(reasons: Fields) -> dict[ExpertId, str]:
+    return {ExpertId(name): reasons.identifier(name) for name in reasons.names()}
 
 
 def _retrieved(one: Fields) -> Retrieved:

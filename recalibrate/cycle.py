@@ -104,7 +104,8 @@ class Recalibrator:
             for r in rows
             if r.request.seq <= inputs.watermark and r.request.reference == reference
         ]
-        labels = rescore(settled, model) if model is not None and settled else None
+        declared = {e.name: e.capabilities for e in inputs.experts}
+        labels = rescore(settled, model, declared) if model is not None and settled else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
         experts = alarms.with_baselines(experts, settled, reference=reference)
         experts, raised = alarms.regressions(experts, settled, now=self._clock.now())

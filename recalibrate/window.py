@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from online.admission import eligible, preference
 from online.learn import JudgedRequest
+from online.obstacles import obstacle
 from online.route import jittered
 from online.scorer import ScorerModel, excluded_fold, score
 from recalibrate.controller import Window
 from recalibrate.losses import BoolArray, worst_in_set
+from store.needs import UNDECLARED, Capabilities
 from store.policy import PolicySettings
 from store.records import FOLDS, ExpertId, FloatArray
 
@@ -31,10 +33,20 @@ class RescoredLabels:
     """bool[n, M]; False where not judged."""
     judged: BoolArray
     """bool[n, M]"""
+    able: BoolArray
+    """bool[n, M]; False where the expert could not serve the request as it is declared now."""
 
 
-def rescore(rows: Sequence[JudgedRequest], model: ScorerModel) -> RescoredLabels:
-    """Score every judged request by the entry that was fitted without its fold."""
+def rescore(
+    rows: Sequence[JudgedRequest], model: ScorerModel, declared: Mapping[ExpertId, Capabilities]
+) -> RescoredLabels:
+    """Score every judged request by the entry that was fitted without its fold.
+
+    Parameters
+    ----------
+    declared
+        What each expert of the pool can do as of now.
+    """
     scores = np.full((len(rows), len(model.columns)), np.nan)
     folds = np.array([excluded_fold(row.request.fold) for row in rows], dtype=np.int64)
     for fold in range(FOLDS):
@@ -54,7 +66,30 @@ def rescore(rows: Sequence[JudgedRequest], model: ScorerModel) -> RescoredLabels
         scores=scores,
         acceptable=outcomes == 1,
         judged=outcomes >= 0,
+        able=able(rows, model.columns, declared),
     )
+
+
+def able(
+    rows: Sequence[JudgedRequest],
+    columns: Sequence[ExpertId],
+    declared: Mapping[ExpertId, Capabilities],
+) -> BoolArray:
+    """Return bool[n, M]: who could serve each request, by the rule that serves now.
+
+    By the request's needs and today's capabilities, not by what was excluded in its day: the
+    window stands for requests to come. Where an expert cannot serve it is no member of C_λ and
+    needs no label. Where it could not then and can now it is a member without a label, which
+    counts as a loss until the window has labels: what was widened is never believed untested.
+    """
+    found = np.ones((len(rows), len(columns)), dtype=bool)
+    for column, name in enumerate(columns):
+        own = declared.get(name, UNDECLARED)
+        for i, row in enumerate(rows):
+            needs = row.request.needs
+            if needs.is_stated or own.is_limited:
+                found[i, column] = obstacle(needs, name, own) is None
+    return found
 
 
 def calibration_window(
@@ -69,7 +104,8 @@ def calibration_window(
 
     A request from before an expert joined says nothing about it and is left out (which depends on
     time alone, not on the prompt), unless the expert was probed there. From then on an expert that
-    should have been judged and was not counts as a loss.
+    should have been judged and was not counts as a loss; one that cannot serve the request is no
+    member there.
     """
     columns = [i for i, name in enumerate(labels.columns) if name in certified]
     kept = _complete(labels, columns, from_seq=from_seq)
@@ -84,9 +120,10 @@ def calibration_window(
         np.array([name in certified for name in labels.columns]),
         reference=labels.columns.index(policy.reference),
     )
+    can_serve = labels.able[np.asarray(kept, dtype=np.int64)]
     acceptable = labels.acceptable[np.asarray(kept, dtype=np.int64)]
     return Window(
-        losses=worst_in_set(np.where(members, scores, np.nan), acceptable),
+        losses=worst_in_set(np.where(members & can_serve, scores, np.nan), acceptable),
         inclusion_probability=pi,
         requests_ago=last_seq - seqs,
         minimum_inclusion=policy.label_rate or float(pi.min(initial=1.0)),
@@ -106,14 +143,29 @@ def traffic_outcomes(
 
 def _complete(labels: RescoredLabels, columns: Sequence[int], *, from_seq: int) -> list[int]:
     joined = {c: _joined_seq(labels.rows, labels.columns[c]) for c in columns}
+    probed = {c: _probed_seq(labels.rows, labels.columns[c]) for c in columns}
+
+    def speaks_of(i: int, c: int) -> bool:
+        """Whether a row counts for an expert. Among the probed ones those it cannot serve count
+        as if they had been: leaving them out would depend on the prompt.
+        """
+        request = labels.rows[i].request
+        if request.seq >= joined[c] or labels.judged[i, c]:
+            return True
+        return bool(not labels.able[i, c] and request.fold != 0 and request.seq >= probed[c])
+
     return [
         i
         for i, row in enumerate(labels.rows)
-        if row.request.seq >= from_seq
-        and all(row.request.seq >= joined[c] or labels.judged[i, c] for c in columns)
+        if row.request.seq >= from_seq and all(speaks_of(i, c) for c in columns)
     ]
 
 
 def _joined_seq(rows: Sequence[JudgedRequest], expert: ExpertId) -> int:
     """Return the first sequence at which the expert was due to be judged on traffic."""
     return min((r.request.seq for r in rows if expert in r.request.due_experts), default=1 << 62)
+
+
+def _probed_seq(rows: Sequence[JudgedRequest], expert: ExpertId) -> int:
+    """Return the first sequence at which the expert was probed (fold 0 never is)."""
+    return min((r.request.seq for r in rows if expert in r.probed), default=1 << 62)

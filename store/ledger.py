@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from store.facts import Decisions, Labels, Responses, Tasks
+from store.needs import Capabilities
 from store.policy import PolicySettings
 from store.records import (
     Alert,
@@ -63,6 +64,10 @@ class Experts(Protocol):
 
     def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
         """Change how the expert is called. Raises ``NotFound`` (code ``unknown_expert``)."""
+        ...
+
+    def set_capabilities(self, name: ExpertId, capabilities: Capabilities) -> None:
+        """Change what an expert declares. Raises ``NotFound`` (code ``unknown_expert``)."""
         ...
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from store.clock import Clock
 from store.errors import NotFound, RequestConflict, StateSuperseded
 from store.memory_tables import HeldMessage, Journal
+from store.needs import Capabilities
 from store.policy import PolicySettings, check_not_changed
 from store.records import (
     Alert,
@@ -65,6 +66,9 @@ class MemoryExperts:
 
     def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
         self._put(replace(self._known(name), client=dict(client)))
+
+    def set_capabilities(self, name: ExpertId, capabilities: Capabilities) -> None:
+        self._put(replace(self._known(name), capabilities=capabilities))
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
         self._put(replace(self._known(name), baseline=baseline))

@@ -11,6 +11,8 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
+from store.needs import NO_NEEDS, UNDECLARED, Capabilities, Needs
+
 RequestId = NewType("RequestId", str)
 ExpertId = NewType("ExpertId", str)
 FloatArray = npt.NDArray[np.float64]
@@ -41,6 +43,8 @@ class PromptReceived:
     """None allows every expert; the reference must be allowed."""
     pinned_expert: ExpertId | None = None
     """An explicit expert name outranks learning and is still logged."""
+    needs: Needs = NO_NEEDS
+    """As the sender stated them; ``online/obstacles.py`` adds what the prompt itself takes."""
 
 
 class Reason(StrEnum):
@@ -101,6 +105,9 @@ class Decision:
     fold: int
     degraded: bool = False
     timings_us: Mapping[str, int] = field(default_factory=dict)
+    needs: Needs = NO_NEEDS
+    excluded: Mapping[ExpertId, str] = field(default_factory=dict)
+    """Experts that could not serve the request, each with its reason."""
     seq: int | None = None
     """The ledger's sequence number, given when the decision is stored; the order of learning."""
 
@@ -165,6 +172,7 @@ class Expert:
     added_at: datetime
     status_changed_at: datetime
     baseline: Baseline = Baseline()
+    capabilities: Capabilities = UNDECLARED
 
 
 class TaskStatus(StrEnum):
@@ -243,6 +251,7 @@ class SampledRequest:
     tenant: str
     embedding: Float32Array
     """float32[d], unit length; stored as fp16."""
+    needs: Needs = NO_NEEDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

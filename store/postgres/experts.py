@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from store.errors import NotFound, RequestConflict
+from store.needs import Capabilities
 from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import experts
@@ -32,6 +33,7 @@ class PostgresExperts:
                 client=dict(expert.client),
                 added_at=expert.added_at,
                 status_changed_at=expert.status_changed_at,
+                capabilities=expert.capabilities.to_json(),
                 **_baseline_row(expert.baseline),
                 **asdict(expert.price),
             )
@@ -63,6 +65,9 @@ class PostgresExperts:
 
     def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
         self._change_known(name, {"client": dict(client)})
+
+    def set_capabilities(self, name: ExpertId, capabilities: Capabilities) -> None:
+        self._change_known(name, {"capabilities": capabilities.to_json()})
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
         self._change_known(name, _baseline_row(baseline))
@@ -100,6 +105,7 @@ def _expert(row: RowMapping) -> Expert:
             seq=row["baseline_seq"],
             reference=row["baseline_reference"],
         ),
+        capabilities=Capabilities.from_json(row["capabilities"]),
     )
 
 

@@ -237,6 +237,7 @@ experts = Table(
     Column("baseline_floor", Double),
     Column("baseline_seq", BigInteger, nullable=False),
     Column("baseline_reference", Text),
+    Column("capabilities", JSONB),
     CheckConstraint(
         "status IN ('registered', 'described', 'shadow', 'ramping', 'certified', 'paused',"
         " 'retired')",

@@ -49,9 +49,34 @@ def test_an_expert_is_registered_listed_priced_and_paused(api: Api, client: Test
         }
 
 
+def test_what_an_expert_can_do_is_declared_shown_and_changed_as_a_whole(
+    api: Api, client: TestClient
+) -> None:
+    admin = api.keys["admin"]
+    can = {"context_tokens": 8_000, "tools": True, "regions": ["eu"]}
+    nothing: dict[str, Any] = {
+        "context_tokens": None,
+        "max_output_tokens": None,
+        "tools": False,
+        "json_mode": False,
+        "regions": [],
+    }
+    added = client.post("/v1/experts", json=EXPERT | {"capabilities": can}, headers=admin)
+    path = "/v1/experts/vendor/new-1.5"
+    changed = client.patch(path, json={"capabilities": {"json_mode": True}}, headers=admin)
+    priced = client.patch(path, json={"price": {"request_usd": 0.5}}, headers=admin)
+
+    assert added.json()["capabilities"] == nothing | can
+    assert changed.json()["capabilities"] == nothing | {"json_mode": True}
+    assert priced.json()["capabilities"] == changed.json()["capabilities"]
+
+
 @pytest.mark.parametrize(
     ("field", "change"),
     [
+        ("capabilities.context_tokens", {"capabilities": {"context_tokens": 0}}),
+        ("capabilities.regions.0", {"capabilities": {"regions": [""]}}),
+        ("capabilities.vision", {"capabilities": {"vision": True}}),
         ("price", {"price": {"input_usd_per_mtok": 0.0}}),
         ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": -1}}),
         ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": "1"}}),

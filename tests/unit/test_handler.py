@@ -20,6 +20,7 @@ from store.errors import EventRejected, StoreUnavailable
 from store.facts import Recorded, ResponseOutcome
 from store.ledger import Transaction
 from store.memory import MemoryLedger
+from store.needs import Capabilities, Needs
 from store.records import (
     Decision,
     ExpertId,
@@ -148,6 +149,29 @@ def test_another_prompt_under_one_id_is_a_conflict(desk: Desk) -> None:
     assert clash.is_conflict
     with desk.ledger.begin() as tx:
         assert tx.decisions.find(RequestId("r1")) == first
+
+
+def test_what_a_request_needs_is_stored_shown_and_sampled_alike(desk: Desk) -> None:
+    """Nobody but the reference can serve: sampled all the same, with nobody due."""
+    able = Capabilities(tools=True)
+    state = desk.live.current()
+    assert state is not None
+    pool = tuple(
+        replace(m, capabilities=able) if m.name == state_fakes.STRONG else m for m in state.pool
+    )
+    desk.live.swap(replace(state, version=8, pool=pool))
+    (decided,) = desk.decide(asked("r1", needs=Needs(tools=True)))
+    others = set(state_fakes.NAMES) - {state_fakes.STRONG}
+    assert (decided.expert, decided.due_experts) == (state_fakes.STRONG, ())
+    assert decided.excluded == dict.fromkeys(others, "tools")
+    assert decided.is_sampled
+    with desk.ledger.begin() as tx:
+        assert tx.decisions.sampled([decided.request_id])[0].needs == decided.needs
+    sent = decode_decision(desk.broker.events("router.decisions")[0].value)
+    assert (sent.excluded, sent.needs) == (decided.excluded, decided.needs)
+    refused = desk.handler.on_prompts([asked("r2", needs=Needs(json_mode=True))])[0]
+    assert isinstance(refused, EventRejected)
+    assert refused.code == "reference_cannot_serve"
 
 
 def test_a_pin_is_outside_the_promise(desk: Desk) -> None:
