@@ -235,7 +235,10 @@ def experts_list() -> None:
         experts = tx.experts.all()
     for e in experts:
         price = f"{e.price.input_usd_per_mtok:g}/{e.price.output_usd_per_mtok:g} USD per Mtok"
-        typer.echo(f"{e.name:45} {e.status:11} {price}, {e.price.request_usd:g} USD a request")
+        note = f" ({cli_declaring.trouble(e.health)})" if e.is_failing else ""
+        typer.echo(
+            f"{e.name:45} {e.status:11} {price}, {e.price.request_usd:g} USD a request{note}"
+        )
 
 
 @experts_app.command("add")

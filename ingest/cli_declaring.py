@@ -9,6 +9,7 @@ import typer
 
 from ingest.cli_opening import opened_backbone
 from store.errors import SettingsInvalid
+from store.health import Health
 from store.needs import Capabilities
 
 Can = Annotated[
@@ -49,6 +50,13 @@ def declared(words: Sequence[str]) -> Capabilities:
         json_mode="json_mode" in words,
         regions=tuple(dict.fromkeys(regions)),
     )
+
+
+def trouble(health: Health) -> str:
+    """Return how an expert does that is paused for failing calls."""
+    since = f"{health.since:%Y-%m-%d %H:%M:%S}" if health.since else "?"
+    probe = f"{health.next_probe_at:%H:%M:%S}" if health.next_probe_at else "at once"
+    return f"failing since {since} UTC: {health.error}; next probe {probe}; was {health.was}"
 
 
 def declare(

@@ -6,7 +6,7 @@ import getpass
 import threading
 from dataclasses import dataclass
 
-from ingest.declaring import declare
+from ingest.declaring import declare, take_over
 from ingest.fields import Fields
 from online.clients import check_client
 from online.costs import check_price
@@ -128,6 +128,9 @@ class Operator:
                     "expert_is_reference",
                     f"{name} is the reference; set another first: steersman policy set reference=…",
                 )
+            if take_over(tx, expert, after):
+                self._audit(tx, "expert.status", {"name": name, "status": after})
+                return
             check_expert(expert.status, after)
             if not tx.experts.set_status(
                 expert.name, before=expert.status, after=after, now=self._clock.now()

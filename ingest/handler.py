@@ -18,7 +18,8 @@ from online.route import Choice, fallback, route
 from online.state import RoutingState
 from store.clock import Clock
 from store.errors import EventRejected, StoreUnavailable
-from store.facts import Decided, Recorded, ResponseOutcome
+from store.facts import Decided, FailedCall, Recorded, ResponseOutcome
+from store.health import CallError
 from store.ledger import Ledger, Transaction
 from store.records import (
     TRAFFIC,
@@ -51,18 +52,30 @@ class ResponseHandler:
     def on_responses(
         self, batch: Sequence[ResponseReceived]
     ) -> list[ResponseOutcome | EventRejected]:
-        """Store answers; the judge task of a sampled request appears with its response."""
+        """Store answers; the judge task of a sampled request appears with its response.
+
+        A failed call is no answer: it counts for its expert's health, and leaves room for the
+        answer of another. A sampled request whose call failed is judged all the same, on shadow
+        answers: whether it has labels must not depend on how the call went.
+        """
         with self._ledger.begin() as tx:
             decisions = tx.decisions.find_many({r.request_id for r in batch})
             known = {e.name for e in tx.experts.all()}
             answers = [self._checked(r, known) for r in batch]
             accepted = [a for a in answers if isinstance(a, ResponseReceived)]
-            outcomes = iter(tx.responses.record(accepted))
+            outcomes = iter(self._recorded(tx, accepted))
             results: list[ResponseOutcome | EventRejected] = [
                 next(outcomes) if isinstance(a, ResponseReceived) else a for a in answers
             ]
             tx.tasks.add(self._tasks(batch, results, decisions))
         return results
+
+    def _recorded(
+        self, tx: Transaction, batch: Sequence[ResponseReceived]
+    ) -> list[ResponseOutcome]:
+        """Store answers and failed calls, each where it belongs."""
+        answers = iter(tx.responses.record([r for r in batch if r.error is None]))
+        return [next(answers) if r.error is None else _failed(tx, r) for r in batch]
 
     def on_feedback(self, feedback: Feedback) -> bool:
         """Store feedback; it never moves λ."""
@@ -99,6 +112,18 @@ class ResponseHandler:
                     )
                 )
         return tasks
+
+
+def _failed(tx: Transaction, response: ResponseReceived) -> ResponseOutcome:
+    call = FailedCall(
+        request_id=response.request_id,
+        expert=response.expert,
+        source="gateway",
+        error=response.error or CallError.UNAVAILABLE,
+        failed_at=response.received_at,
+    )
+    # Its decision may come later, or never: the expert's health does not wait for it.
+    return ResponseOutcome.NEW if tx.calls.record([call]) else ResponseOutcome.DUPLICATE
 
 
 class RequestHandler(ResponseHandler):

@@ -169,6 +169,17 @@ class CapabilitiesDocument(Document):
     regions: list[str]
 
 
+class HealthDocument(Document):
+    """How an expert does that is out of service for failing calls."""
+
+    since: datetime | None
+    was: str = Field(description="The status that it goes back to.")
+    error: str
+    probes: int
+    successes: int = Field(description="Probes answered in a row.")
+    next_probe_at: datetime | None
+
+
 class ExpertDocument(Document):
     """One expert."""
 
@@ -179,6 +190,8 @@ class ExpertDocument(Document):
     added_at: datetime
     status_changed_at: datetime
     capabilities: CapabilitiesDocument
+    is_failing: bool = Field(description="Paused for failing calls, not by an operator.")
+    health: HealthDocument
 
 
 class ExpertList(Document):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from ingest.declaring import declare
+from ingest.declaring import declare, take_over
 from ingest.http_body import StrictRoute
 from ingest.http_context import Access, HttpContext, actor_of
 from ingest.http_models import (
@@ -124,7 +124,7 @@ class PoolRoutes:
         return ExpertDocument.model_validate(after)
 
     def _set_status(self, tx: Transaction, before: Expert, after: ExpertStatus) -> None:
-        if before.status == after:
+        if take_over(tx, before, after) or before.status == after:
             return
         policy = tx.policies.current()
         if policy is not None and policy[1].reference == before.name:

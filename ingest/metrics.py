@@ -40,6 +40,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "lambda": ("Routing threshold in force", ()),
     "labels_effective": ("Effective labels behind the threshold", ()),
     "state_version": ("Routing state this process serves, 0 for none", ()),
+    "expert_failing": ("1 while an expert is paused for failing calls", ("expert",)),
     "judge_tasks": ("Judge tasks by status", ("status",)),
     "spooled_decisions": ("Decisions made without the ledger that it has not got yet", ()),
     "stream_lag": (
@@ -114,6 +115,9 @@ class Metrics:
             self.set("labels_effective", active.effective_labels)
         for status, tasks in tx.tasks.counts().items():
             self.set("judge_tasks", tasks, status=status)
+        for expert in tx.experts.all():
+            if expert.health.episodes:  # of the others there is nothing to say
+                self.set("expert_failing", float(expert.is_failing), expert=expert.name)
         self.set("outbox_unmarked", len(tx.outbox.unmarked(limit=OUTBOX_LIMIT)))
         labels = tx.labels.count()
         with self._lock:

@@ -20,6 +20,7 @@ from importlib import resources
 
 from ingest.chat import render
 from ingest.fields import Fields, read_object
+from store.health import CallError
 from store.needs import NO_NEEDS, REGIONS, Needs
 from store.records import (
     DEFAULT_TENANT,
@@ -109,6 +110,7 @@ def decode_response(raw: bytes, *, now: datetime) -> ResponseReceived:
         input_tokens=event.optional(event.count, "input_tokens"),
         output_tokens=event.optional(event.count, "output_tokens"),
         latency_ms=event.optional(amount, "latency_ms"),
+        error=event.optional(partial(event.choice, kind=CallError), "error"),
     )
 
 
@@ -138,7 +140,8 @@ def encode_prompt(prompt: PromptReceived) -> bytes:
 def encode_response(response: ResponseReceived) -> bytes:
     """Return a response as an event; its instant becomes ``created_at``."""
     names = "request_id expert text cost_usd input_tokens output_tokens latency_ms"
-    return _seal("response", _fields_of(response, names) | {"created_at": response.received_at})
+    body = _fields_of(response, names) | {"created_at": response.received_at}
+    return _seal("response", body | ({} if response.error is None else {"error": response.error}))
 
 
 def encode_feedback(feedback: Feedback) -> bytes:

@@ -104,8 +104,7 @@ class Recalibrator:
             for r in rows
             if r.request.seq <= inputs.watermark and r.request.reference == reference
         ]
-        declared = {e.name: e.capabilities for e in inputs.experts}
-        labels = rescore(settled, model, declared) if model is not None and settled else None
+        labels = rescore(settled, model, inputs.experts) if model is not None and settled else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
         experts = alarms.with_baselines(experts, settled, reference=reference)
         experts, raised = alarms.regressions(experts, settled, now=self._clock.now())

@@ -16,7 +16,7 @@ from recalibrate.controller import Window
 from recalibrate.losses import BoolArray, worst_in_set
 from store.needs import UNDECLARED, Capabilities
 from store.policy import PolicySettings
-from store.records import FOLDS, ExpertId, FloatArray
+from store.records import FOLDS, Expert, ExpertId, FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +35,22 @@ class RescoredLabels:
     """bool[n, M]"""
     able: BoolArray
     """bool[n, M]; False where the expert could not serve the request as it is declared now."""
+    absent: BoolArray
+    """bool[n, M]; True where the expert was out of service for failing calls."""
 
 
 def rescore(
-    rows: Sequence[JudgedRequest], model: ScorerModel, declared: Mapping[ExpertId, Capabilities]
+    rows: Sequence[JudgedRequest], model: ScorerModel, experts: Sequence[Expert]
 ) -> RescoredLabels:
     """Score every judged request by the entry that was fitted without its fold.
 
     Parameters
     ----------
-    declared
-        What each expert of the pool can do as of now.
+    experts
+        With what they can do as of now, and when they were out of service.
     """
+    declared = {e.name: e.capabilities for e in experts}
+    absences = {e.name: e.health.absences for e in experts}
     scores = np.full((len(rows), len(model.columns)), np.nan)
     folds = np.array([excluded_fold(row.request.fold) for row in rows], dtype=np.int64)
     for fold in range(FOLDS):
@@ -67,6 +71,7 @@ def rescore(
         acceptable=outcomes == 1,
         judged=outcomes >= 0,
         able=able(rows, model.columns, declared),
+        absent=absent(rows, model.columns, absences),
     )
 
 
@@ -92,6 +97,20 @@ def able(
     return found
 
 
+def absent(
+    rows: Sequence[JudgedRequest],
+    columns: Sequence[ExpertId],
+    absences: Mapping[ExpertId, Sequence[tuple[int, int]]],
+) -> BoolArray:
+    """Return bool[n, M]: whether a request fell into a time when an expert was out of service."""
+    seqs = np.array([row.request.seq for row in rows], dtype=np.int64)
+    found = np.zeros((len(rows), len(columns)), dtype=bool)
+    for column, name in enumerate(columns):
+        for after, until in absences.get(name, ()):
+            found[:, column] |= (seqs > after) & (seqs <= until)
+    return found
+
+
 def calibration_window(
     labels: RescoredLabels,
     certified: Collection[ExpertId],
@@ -105,7 +124,8 @@ def calibration_window(
     A request from before an expert joined says nothing about it and is left out (which depends on
     time alone, not on the prompt), unless the expert was probed there. From then on an expert that
     should have been judged and was not counts as a loss; one that cannot serve the request is no
-    member there.
+    member there. A request from a time when an expert was out of service is left out too, as one
+    from before it joined: nobody could be asked then, whatever the prompt.
     """
     columns = [i for i, name in enumerate(labels.columns) if name in certified]
     kept = _complete(labels, columns, from_seq=from_seq)
@@ -150,6 +170,8 @@ def _complete(labels: RescoredLabels, columns: Sequence[int], *, from_seq: int) 
         as if they had been: leaving them out would depend on the prompt.
         """
         request = labels.rows[i].request
+        if labels.absent[i, c]:
+            return False
         if request.seq >= joined[c] or labels.judged[i, c]:
             return True
         return bool(not labels.able[i, c] and request.fold != 0 and request.seq >= probed[c])

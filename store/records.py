@@ -11,6 +11,7 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
+from store.health import HEALTHY, CallError, Health
 from store.needs import NO_NEEDS, UNDECLARED, Capabilities, Needs
 
 RequestId = NewType("RequestId", str)
@@ -124,6 +125,8 @@ class ResponseReceived:
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_ms: float | None = None
+    error: CallError | None = None
+    """Set when there is no answer: the call failed."""
 
 
 class ExpertStatus(StrEnum):
@@ -173,6 +176,13 @@ class Expert:
     status_changed_at: datetime
     baseline: Baseline = Baseline()
     capabilities: Capabilities = UNDECLARED
+    health: Health = HEALTHY
+
+    @property
+    def is_failing(self) -> bool:
+        """Return whether it is paused for failing calls, and not by an operator."""
+        is_paused = self.status is ExpertStatus.PAUSED
+        return is_paused and self.health.since == self.status_changed_at
 
 
 class TaskStatus(StrEnum):
@@ -297,6 +307,8 @@ class AlertKind(StrEnum):
     LABEL_STARVATION = "label_starvation"
     STATE_REFUSED = "state_refused"
     PARTITION_MISSING = "partition_missing"
+    EXPERT_FAILING = "expert_failing"
+    EXPERT_RECOVERED = "expert_recovered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

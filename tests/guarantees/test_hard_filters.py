@@ -67,6 +67,7 @@ def window_of(
         acceptable=(good & judged) | (believed & ~judged),
         judged=judged,
         able=able(rows, COLUMNS, declared),
+        absent=np.zeros_like(judged),
     )
 
 

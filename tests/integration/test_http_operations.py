@@ -9,6 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from store.errors import StateSuperseded
+from store.health import HEALTHY, Health
+from store.records import ExpertStatus
 from tests import factories
 from tests.integration.http_harness import EXPERT, Api, error_of
 
@@ -69,6 +71,29 @@ def test_what_an_expert_can_do_is_declared_shown_and_changed_as_a_whole(
     assert added.json()["capabilities"] == nothing | can
     assert changed.json()["capabilities"] == nothing | {"json_mode": True}
     assert priced.json()["capabilities"] == changed.json()["capabilities"]
+
+
+def test_a_pause_for_failing_calls_is_shown_and_can_be_taken_over(
+    api: Api, client: TestClient
+) -> None:
+    now = factories.later(9)
+    with api.ledger.begin() as tx:
+        tx.experts.set_status(
+            factories.CHEAP,
+            before=ExpertStatus.REGISTERED,
+            after=ExpertStatus.PAUSED,
+            now=now,
+        )
+        failing = Health(was="registered", since=now, error="timeout", probes=2, episodes=1)
+        tx.experts.set_health(factories.CHEAP, before=HEALTHY, after=failing)
+    shown = client.get("/v1/experts").json()["experts"][0]
+    taken = client.patch(
+        "/v1/experts/cheap", json={"status": "paused"}, headers=api.keys["admin"]
+    ).json()
+
+    assert (shown["status"], shown["is_failing"]) == ("paused", True)
+    assert (shown["health"]["error"], shown["health"]["probes"]) == ("timeout", 2)
+    assert (taken["status"], taken["is_failing"]) == ("paused", False)
 
 
 @pytest.mark.parametrize(

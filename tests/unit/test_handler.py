@@ -18,6 +18,7 @@ from ingest.wire import decode_decision
 from store.clock import ManualClock
 from store.errors import EventRejected, StoreUnavailable
 from store.facts import Recorded, ResponseOutcome
+from store.health import CallError
 from store.ledger import Transaction
 from store.memory import MemoryLedger
 from store.needs import Capabilities, Needs
@@ -215,6 +216,25 @@ def test_a_response_of_an_unknown_expert_costs_no_other(desk: Desk) -> None:
     assert isinstance(found[0], EventRejected)
     assert found[0].code == "unknown_expert"
     assert found[1:] == [ResponseOutcome.NEW, ResponseOutcome.UNKNOWN_REQUEST]
+
+
+def test_a_failed_call_is_no_answer_and_leaves_room_for_one(desk: Desk) -> None:
+    """It counts once for the expert's health, and the request is judged on shadow answers."""
+    (decided,) = desk.decide(asked("r1"))
+    timeout = factories.response("r1", expert=decided.expert, error=CallError.TIMEOUT, text=None)
+    early = factories.response("later", expert=decided.expert, error=CallError.TIMEOUT)
+    found = desk.handler.on_responses([timeout, timeout, early])
+    assert found == [ResponseOutcome.NEW, ResponseOutcome.DUPLICATE, ResponseOutcome.NEW]
+    with desk.ledger.begin() as tx:
+        assert tx.responses.find(decided.request_id) is None
+        assert tx.tasks.counts()["pending"] == 1
+        failed = tx.calls.failures(decided.expert, after=factories.NOON, limit=9)
+    assert {(f.request_id, f.error) for f in failed} == {("r1", "timeout"), ("later", "timeout")}
+    answer = factories.response("r1", expert=state_fakes.STRONG)
+    assert desk.handler.on_responses([answer]) == [ResponseOutcome.NEW]
+    with desk.ledger.begin() as tx:
+        assert tx.responses.find(decided.request_id) == answer
+        assert tx.tasks.counts()["pending"] == 1
 
 
 def test_the_response_side_does_not_decide(desk: Desk) -> None:

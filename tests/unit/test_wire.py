@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ingest import wire
 from store.errors import EventRejected
+from store.health import CallError
 from store.needs import Needs
 from store.records import (
     Alert,
@@ -203,6 +204,8 @@ def test_an_hour_ahead_is_still_accepted() -> None:
         ({"output_tokens": 10**400}, "out_of_range", "output_tokens"),
         ({"latency_ms": [1]}, "wrong_type", "latency_ms"),
         ({"text": 5}, "wrong_type", "text"),
+        ({"error": "sulking"}, "unknown_value", "error"),
+        ({"error": True}, "wrong_type", "error"),
         ({"text": "a\x00"}, "control_character", "text"),
         ({"text": "x" * (wire.RESPONSE_BYTES + 1)}, "text_too_long", "text"),
     ],
@@ -313,6 +316,7 @@ responses = st.builds(
     input_tokens=st.none() | counts,
     output_tokens=st.none() | counts,
     latency_ms=st.none() | amounts,
+    error=st.none() | st.sampled_from(CallError),
 )
 feedbacks = st.builds(
     Feedback,
