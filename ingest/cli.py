@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ingest import cli_declaring
 from ingest.cli_init import init
 from ingest.cli_letters import letters_app
 from ingest.cli_observe import observe
@@ -240,7 +241,10 @@ def experts_list() -> None:
         experts = tx.experts.all()
     for e in experts:
         price = f"{e.price.input_usd_per_mtok:g}/{e.price.output_usd_per_mtok:g} USD per Mtok"
-        typer.echo(f"{e.name:45} {e.status:11} {price}, {e.price.request_usd:g} USD a request")
+        note = f" ({cli_declaring.trouble(e.health)})" if e.is_failing else ""
+        typer.echo(
+            f"{e.name:45} {e.status:11} {price}, {e.price.request_usd:g} USD a request{note}"
+        )
 
 
 @experts_app.command("add")
@@ -252,6 +256,7 @@ def experts_add(
     base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, with /v1.")] = "",
     model: Annotated[str, typer.Option(help="The endpoint's model name.")] = "",
     api_key_env: Annotated[str, typer.Option(help="Variable that holds the key.")] = "",
+    can: cli_declaring.Can = None,
 ) -> None:
     """Register an expert; it is probed, shadowed, ramped and certified while traffic flows.
 
@@ -262,6 +267,7 @@ def experts_add(
     """
     from ingest.commands import Operator  # noqa: PLC0415
 
+    abilities = cli_declaring.declared(can or ())
     client = {"kind": "recorded"}
     if base_url:
         client = {"kind": "openai", "base_url": base_url, "model": model or name}
@@ -272,8 +278,11 @@ def experts_add(
             output_usd_per_mtok=output_price,
             request_usd=request_price,
         )
-        Operator(backbone.ledger, backbone.clock).add_expert(name, price, client)
+        Operator(backbone.ledger, backbone.clock).add_expert(name, price, client, abilities)
     typer.echo(f"{name} is registered; `steersman experts list` shows how far it has come")
+
+
+experts_app.command("declare")(cli_declaring.declare)
 
 
 @experts_app.command("price")

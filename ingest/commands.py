@@ -6,6 +6,7 @@ import getpass
 import threading
 from dataclasses import dataclass
 
+from ingest.declaring import declare, take_over
 from ingest.fields import Fields
 from online.clients import check_client
 from online.costs import check_price
@@ -13,6 +14,7 @@ from online.snapshot import load_state
 from store.clock import Clock
 from store.errors import NotFound, RequestConflict, SettingsInvalid
 from store.ledger import Ledger, Transaction
+from store.needs import UNDECLARED, Capabilities, check_capabilities
 from store.policy import PolicySettings
 from store.records import AuditEntry, Expert, ExpertId, ExpertStatus, Price
 from store.transitions import check_expert
@@ -93,7 +95,13 @@ class Operator:
             self._clock.wait(never, POLL_S)
         return None
 
-    def add_expert(self, name: str, price: Price, client: dict[str, str]) -> None:
+    def add_expert(
+        self,
+        name: str,
+        price: Price,
+        client: dict[str, str],
+        capabilities: Capabilities = UNDECLARED,
+    ) -> None:
         """Register an expert; learning takes it from there."""
         Fields({"name": name}).identifier("name")
         now = self._clock.now()
@@ -104,6 +112,7 @@ class Operator:
             client=check_client(client),
             added_at=now,
             status_changed_at=now,
+            capabilities=check_capabilities(capabilities),
         )
         with self._ledger.begin() as tx:
             tx.experts.add(expert)
@@ -119,6 +128,9 @@ class Operator:
                     "expert_is_reference",
                     f"{name} is the reference; set another first: steersman policy set reference=…",
                 )
+            if take_over(tx, expert, after):
+                self._audit(tx, "expert.status", {"name": name, "status": after})
+                return
             check_expert(expert.status, after)
             if not tx.experts.set_status(
                 expert.name, before=expert.status, after=after, now=self._clock.now()
@@ -139,6 +151,13 @@ class Operator:
             expert = _known(tx, name)
             tx.experts.set_client(expert.name, check_client(client))
             self._audit(tx, "expert.client", {"name": name})
+
+    def declare(self, name: str, capabilities: Capabilities) -> None:
+        """Change what an expert can do; in force with the next state."""
+        with self._ledger.begin() as tx:
+            expert = _known(tx, name)
+            declare(tx, expert, capabilities)
+            self._audit(tx, "expert.declared", {"name": name} | capabilities.to_json())
 
     def _audit(self, tx: Transaction, action: str, detail: dict[str, object]) -> None:
         tx.operations.audit(

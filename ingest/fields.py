@@ -207,6 +207,10 @@ class Fields:
         items = Fields(dict(named), path=self._path)
         return tuple(dict.fromkeys(items.identifier(place) for place in named))
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of this object's fields."""
+        return tuple(self._body)
+
     def counts(self) -> dict[str, int]:
         """Return every field of this object as a whole number."""
         return {name: self.count(name, high=2**63 - 1) for name in self._body}

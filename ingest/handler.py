@@ -14,11 +14,12 @@ from ingest.wire import encode_decision
 from judge.sampling import due_experts, inclusion_probability, is_drawn
 from online.encode import Encoder
 from online.folds import fold_of, group_of
-from online.route import Choice, route
+from online.route import Choice, fallback, route
 from online.state import RoutingState
 from store.clock import Clock
 from store.errors import EventRejected, StoreUnavailable
-from store.facts import Decided, Recorded, ResponseOutcome
+from store.facts import Decided, FailedCall, Recorded, ResponseOutcome
+from store.health import CallError
 from store.ledger import Ledger, Transaction
 from store.records import (
     TRAFFIC,
@@ -51,18 +52,30 @@ class ResponseHandler:
     def on_responses(
         self, batch: Sequence[ResponseReceived]
     ) -> list[ResponseOutcome | EventRejected]:
-        """Store answers; the judge task of a sampled request appears with its response."""
+        """Store answers; the judge task of a sampled request appears with its response.
+
+        A failed call is no answer: it counts for its expert's health, and leaves room for the
+        answer of another. A sampled request whose call failed is judged all the same, on shadow
+        answers: whether it has labels must not depend on how the call went.
+        """
         with self._ledger.begin() as tx:
             decisions = tx.decisions.find_many({r.request_id for r in batch})
             known = {e.name for e in tx.experts.all()}
             answers = [self._checked(r, known) for r in batch]
             accepted = [a for a in answers if isinstance(a, ResponseReceived)]
-            outcomes = iter(tx.responses.record(accepted))
+            outcomes = iter(self._recorded(tx, accepted))
             results: list[ResponseOutcome | EventRejected] = [
                 next(outcomes) if isinstance(a, ResponseReceived) else a for a in answers
             ]
             tx.tasks.add(self._tasks(batch, results, decisions))
         return results
+
+    def _recorded(
+        self, tx: Transaction, batch: Sequence[ResponseReceived]
+    ) -> list[ResponseOutcome]:
+        """Store answers and failed calls, each where it belongs."""
+        answers = iter(tx.responses.record([r for r in batch if r.error is None]))
+        return [next(answers) if r.error is None else _failed(tx, r) for r in batch]
 
     def on_feedback(self, feedback: Feedback) -> bool:
         """Store feedback; it never moves λ."""
@@ -99,6 +112,18 @@ class ResponseHandler:
                     )
                 )
         return tasks
+
+
+def _failed(tx: Transaction, response: ResponseReceived) -> ResponseOutcome:
+    call = FailedCall(
+        request_id=response.request_id,
+        expert=response.expert,
+        source="gateway",
+        error=response.error or CallError.UNAVAILABLE,
+        failed_at=response.received_at,
+    )
+    # Its decision may come later, or never: the expert's health does not wait for it.
+    return ResponseOutcome.NEW if tx.calls.record([call]) else ResponseOutcome.DUPLICATE
 
 
 class RequestHandler(ResponseHandler):
@@ -172,7 +197,7 @@ class RequestHandler(ResponseHandler):
         group = group_of(prompt.text, prompt.session_id, tenant=prompt.tenant)
         fold = fold_of(group)
         choice = self._routed(prompt, embedding, state, fold, degraded=degraded)
-        due = due_experts(prompt.request_id, state, choice.retrieved)
+        due = due_experts(prompt.request_id, state, choice.retrieved, choice.excluded)
         pi = inclusion_probability(state.policy)
         if degraded or choice.reason in {Reason.PINNED, Reason.OFF}:
             pi = 0.0  # the day's budget cannot be asked; pins are outside the promise; off is off
@@ -185,8 +210,9 @@ class RequestHandler(ResponseHandler):
             policy=state.policy.policy,
             propensity=choice.propensity,
             inclusion_probability=pi,
-            # Nobody to judge against the reference: nothing to wait for.
-            is_sampled=bool(due) and is_drawn(prompt.request_id, pi),
+            # A pool of the reference alone: nothing to wait for. Where only this request's needs
+            # leave nobody, it is sampled all the same: whether it is must not depend on the prompt.
+            is_sampled=bool(due or choice.excluded) and is_drawn(prompt.request_id, pi),
             due_experts=due,
             reference=state.policy.reference,
             retrieved=choice.retrieved,
@@ -207,6 +233,8 @@ class RequestHandler(ResponseHandler):
                 "encode": encode_us,
                 "route": int(1e6 * (self._clock.monotonic() - started)),
             },
+            needs=choice.needs,
+            excluded=choice.excluded,
         )
         return Decided(
             prompt=prompt, decision=decision, embedding=embedding, encoder_hash=state.encoder
@@ -228,7 +256,7 @@ class RequestHandler(ResponseHandler):
             raise
         except Exception:
             log.exception("route.failed", extra={"state_version": state.version})
-            return Choice(expert=state.policy.reference, reason=Reason.ERROR, propensity=1.0)
+            return fallback(prompt, state)
 
     def _store(
         self, decided: Sequence[Decided | EventRejected], state: RoutingState

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from store.needs import LARGEST_TOKENS, REGION_CHARACTERS, REGIONS, Capabilities
 from store.records import ExpertStatus, Price
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$"
@@ -96,25 +97,57 @@ class OpenAIClient(Body):
     )
 
 
+Tokens = Annotated[int, Field(ge=1, le=LARGEST_TOKENS)]
+Region = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=REGION_CHARACTERS),
+    AfterValidator(_printable),
+]
+
+
+class CapabilitiesBody(Body):
+    """What an expert can do; all of it: what is not named is not declared."""
+
+    context_tokens: Tokens | None = Field(
+        default=None, description="Of prompt and answer together; not declared: no limit."
+    )
+    max_output_tokens: Tokens | None = Field(
+        default=None, description="Of an answer; not declared: no limit."
+    )
+    tools: bool = Field(default=False, description="Not declared: it cannot call tools.")
+    json_mode: bool = Field(default=False, description="Not declared: it has no JSON mode.")
+    regions: Annotated[list[Region], Field(max_length=REGIONS)] = Field(
+        default=[],
+        description="Everywhere a prompt may be processed; not declared: no request that names"
+        " regions is sent there.",
+    )
+
+    def to_capabilities(self) -> Capabilities:
+        """Return the record."""
+        return Capabilities(**self.model_dump() | {"regions": tuple(self.regions)})
+
+
 class ExpertBody(Body):
     """A new expert; it is registered and earns its traffic."""
 
     name: Name
     price: PriceBody
     client: Annotated[RecordedClient | OpenAIClient, Field(discriminator="kind")]
+    capabilities: CapabilitiesBody = CapabilitiesBody()
 
 
 class ExpertChange(Body):
-    """A new price, a new status, or both; other statuses are earned, not set."""
+    """A new price, status, capabilities; other statuses are earned, not set."""
 
     price: PriceBody | None = None
+    capabilities: CapabilitiesBody | None = None
     status: Literal["paused", "shadow", "retired"] | None = None
 
     @model_validator(mode="after")
     def check_change(self) -> ExpertChange:
         """Refuse a change that changes nothing."""
-        if self.price is None and self.status is None:
-            raise ValueError("name a price or a status")
+        if self.price is None and self.status is None and self.capabilities is None:
+            raise ValueError("name a price, a status or capabilities")
         return self
 
 
@@ -126,6 +159,27 @@ class PriceDocument(Document):
     request_usd: float
 
 
+class CapabilitiesDocument(Document):
+    """What an expert declares that it can do."""
+
+    context_tokens: int | None
+    max_output_tokens: int | None
+    tools: bool
+    json_mode: bool
+    regions: list[str]
+
+
+class HealthDocument(Document):
+    """How an expert does that is out of service for failing calls."""
+
+    since: datetime | None
+    was: str = Field(description="The status that it goes back to.")
+    error: str
+    probes: int
+    successes: int = Field(description="Probes answered in a row.")
+    next_probe_at: datetime | None
+
+
 class ExpertDocument(Document):
     """One expert."""
 
@@ -135,6 +189,9 @@ class ExpertDocument(Document):
     client: dict[str, str]
     added_at: datetime
     status_changed_at: datetime
+    capabilities: CapabilitiesDocument
+    is_failing: bool = Field(description="Paused for failing calls, not by an operator.")
+    health: HealthDocument
 
 
 class ExpertList(Document):

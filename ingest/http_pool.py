@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from ingest.declaring import declare, take_over
 from ingest.http_body import StrictRoute
 from ingest.http_context import Access, HttpContext, actor_of
 from ingest.http_models import (
@@ -88,6 +89,7 @@ class PoolRoutes:
             client=body.client.model_dump(exclude_none=True),
             added_at=now,
             status_changed_at=now,
+            capabilities=body.capabilities.to_capabilities(),
         )
         detail = {"expert": body.name, **body.model_dump(mode="json", exclude_none=True)}
         with self._context.ledger.begin() as tx:
@@ -99,7 +101,7 @@ class PoolRoutes:
         return ExpertDocument.model_validate(expert)
 
     def change(self, request: Request, name: str, body: ExpertChange) -> ExpertDocument:
-        """Change an expert's price, or pause, shadow or retire it."""
+        """Change an expert's price or what it can do, or pause, shadow or retire it."""
         actor = actor_of(request)
         expert_id = ExpertId(name)
         with self._context.ledger.begin() as tx:
@@ -108,6 +110,8 @@ class PoolRoutes:
                 raise NotFound("unknown_expert", "there is no expert of that name", field="name")
             if body.price is not None:
                 tx.experts.set_price(expert_id, body.price.to_price())
+            if body.capabilities is not None:
+                declare(tx, before, body.capabilities.to_capabilities())
             if body.status is not None:
                 self._set_status(tx, before, ExpertStatus(body.status))
             detail = {"expert": name, **body.model_dump(mode="json", exclude_none=True)}
@@ -120,7 +124,7 @@ class PoolRoutes:
         return ExpertDocument.model_validate(after)
 
     def _set_status(self, tx: Transaction, before: Expert, after: ExpertStatus) -> None:
-        if before.status == after:
+        if take_over(tx, before, after) or before.status == after:
             return
         policy = tx.policies.current()
         if policy is not None and policy[1].reference == before.name:

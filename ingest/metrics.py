@@ -27,6 +27,10 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "would_serve": ("Decisions in mode observe by what would have served", ("expert", "reason")),
     "events_rejected": ("Events and requests refused", ("source", "code")),
     "stream_events": ("Events of the stream by what became of them", ("topic", "outcome")),
+    "experts_excluded": (
+        "Decisions for which an expert lacked what the request needs",
+        ("expert", "reason"),
+    ),
     "outbox_deferred": ("Rounds that left messages for later", ("waiting_for",)),
     "labels": ("Labels in the ledger", ()),
     "feedback_unattributed": ("Feedback for unknown requests", ()),
@@ -36,6 +40,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "lambda": ("Routing threshold in force", ()),
     "labels_effective": ("Effective labels behind the threshold", ()),
     "state_version": ("Routing state this process serves, 0 for none", ()),
+    "expert_failing": ("1 while an expert is paused for failing calls", ("expert",)),
     "judge_tasks": ("Judge tasks by status", ("status",)),
     "spooled_decisions": ("Decisions made without the ledger that it has not got yet", ()),
     "stream_lag": (
@@ -97,6 +102,9 @@ class Metrics:
             self.count("would_serve", expert=decision.would_serve, reason=decision.would_reason)
         if decision.reason in FAIL_SAFE:
             self.count("fail_safe", cause=decision.reason)
+        for expert, reason in decision.excluded.items():
+            if reason != "not_allowed":  # the sender's choice, not a lack
+                self.count("experts_excluded", expert=expert, reason=reason)
         for phase, microseconds in decision.timings_us.items():
             bounded = self._bounded("decision_seconds", {"phase": phase})
             self._phases.labels(**bounded).observe(microseconds / 1e6)
@@ -109,6 +117,9 @@ class Metrics:
             self.set("labels_effective", active.effective_labels)
         for status, tasks in tx.tasks.counts().items():
             self.set("judge_tasks", tasks, status=status)
+        for expert in tx.experts.all():
+            if expert.health.episodes:  # of the others there is nothing to say
+                self.set("expert_failing", float(expert.is_failing), expert=expert.name)
         self.set("outbox_unmarked", len(tx.outbox.unmarked(limit=OUTBOX_LIMIT)))
         labels = tx.labels.count()
         with self._lock:

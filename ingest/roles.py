@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +31,7 @@ from ingest.parking import Parking
 from ingest.spool import Spool
 from ingest.stream import BATCH, StreamWorker
 from ingest.topics import PROMPTS, READERS, RESPONSES, full_name
+from judge.probing import Prober
 from judge.worker import JudgeWorker
 from online.encode import CachedEncoder, Encoder, SentenceEncoder, identity_of
 from online.recorded import RecordedTraffic, load_recorded
@@ -38,6 +39,7 @@ from recalibrate.cycle import Recalibrator
 from recalibrate.days import DayWatch
 from recalibrate.rollback import roll_back
 from recalibrate.schedule import run_every
+from recalibrate.watch import HealthWatch
 from store.errors import StoreUnavailable
 
 LEARN_EVERY_S = 0.25
@@ -144,11 +146,12 @@ class Roles:
         self._stream("ingest", ResponseHandler(self._ledger, self._clock))
 
     def judge(self) -> None:
-        """Run one judge worker."""
+        """Run one judge worker, and the probes of experts that are out of service."""
+        clients = client_factory(self.traffic)
         worker = JudgeWorker(
             self._ledger,
             PolicyJudge(self._ledger, self.traffic, self._settings.judge, self._clock),
-            client_factory(self.traffic),
+            clients,
             self._clock,
             name=f"{self._settings.replica}-{os.getpid()}",
             announce=announce_labels,
@@ -157,6 +160,8 @@ class Roles:
         self._crew.add(
             "judge", lambda stop: self._hinted("judge", stop, worker.run), quiet_s=SLOW_S
         )
+        prober = Prober(self._ledger, clients, self._clock)
+        self._crew.add("prober", Sweeper(self._clock, [prober.step]).run, quiet_s=SLOW_S)
 
     def learn(self) -> None:
         """Run learning, recalibration and upkeep while this process leads."""
@@ -170,15 +175,19 @@ class Roles:
         days = DayWatch(
             self._ledger, self._clock, announce=announce_alert, send=self.outbox.publish_now
         )
-        self._crew.add("learn", lambda stop: self._lead(stop, days, recalibrator), quiet_s=SLOW_S)
+        health = HealthWatch(
+            self._ledger, self._clock, announce=announce_alert, send=self.outbox.publish_now
+        )
+        steps = (days.step, health.step, recalibrator.step)
+        self._crew.add("learn", lambda stop: self._lead(stop, steps), quiet_s=SLOW_S)
 
-    def _lead(self, stop: threading.Event, days: DayWatch, recalibrator: Recalibrator) -> None:
+    def _lead(self, stop: threading.Event, steps: Sequence[Callable[[], object]]) -> None:
         """Wait to become the only leader, then step until stopped."""
 
         def wait_or_lead() -> None:
             with self._ledger.lead("learn") as leads:
                 if leads:
-                    self._step_while_leading(stop, days, recalibrator)
+                    self._step_while_leading(stop, steps)
                 else:
                     self._clock.wait(stop, LEADER_RETRY_S)
 
@@ -186,7 +195,7 @@ class Roles:
             self._outlive("learn", stop, wait_or_lead)
 
     def _step_while_leading(
-        self, stop: threading.Event, days: DayWatch, recalibrator: Recalibrator
+        self, stop: threading.Event, steps: Sequence[Callable[[], object]]
     ) -> None:
         failures: list[Exception] = []
 
@@ -194,8 +203,8 @@ class Roles:
             if stop.is_set():  # asked in each round: this is the loop, the scheduler's owner rests
                 return
             try:
-                days.step()
-                recalibrator.step()
+                for each in steps:
+                    each()
             except StoreUnavailable:
                 self._station.metrics.count("learn_waiting", waiting_for="ledger")
 

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
 from importlib import resources
 
 from ingest.chat import render
 from ingest.fields import Fields, read_object
+from store.health import CallError
+from store.needs import NO_NEEDS, REGIONS, Needs
 from store.records import (
     DEFAULT_TENANT,
     FOLDS,
@@ -61,6 +64,20 @@ def decode_prompt(raw: bytes, *, now: datetime, limit: int = PROMPT_BYTES) -> Pr
         session_id=event.optional(event.identifier, "session_id"),
         allowed_experts=None if allowed is None else tuple(map(ExpertId, allowed)),
         pinned_expert=None if pinned is None else ExpertId(pinned),
+        needs=_stated(event.child("needs")) if event.has("needs") else NO_NEEDS,
+    )
+
+
+def _stated(needs: Fields) -> Needs:
+    """Return what a sender says that a request needs."""
+    regions = needs.optional(partial(needs.identifiers, limit=REGIONS), "regions")
+    if regions == ():
+        raise needs.refusal("empty_field", "regions", "must name a region, or be null")
+    return Needs(
+        tools=bool(needs.optional(needs.flag, "tools")),
+        json_mode=bool(needs.optional(needs.flag, "json_mode")),
+        regions=regions,
+        output_tokens=needs.optional(needs.count, "output_tokens"),
     )
 
 
@@ -93,6 +110,7 @@ def decode_response(raw: bytes, *, now: datetime) -> ResponseReceived:
         input_tokens=event.optional(event.count, "input_tokens"),
         output_tokens=event.optional(event.count, "output_tokens"),
         latency_ms=event.optional(amount, "latency_ms"),
+        error=event.optional(partial(event.choice, kind=CallError), "error"),
     )
 
 
@@ -114,13 +132,16 @@ def encode_prompt(prompt: PromptReceived) -> bytes:
     """Return a prompt as an event; its instant becomes ``created_at``."""
     body = _fields_of(prompt, "request_id tenant session_id allowed_experts")
     body |= {"prompt": prompt.text, "expert": prompt.pinned_expert}
+    if prompt.needs != NO_NEEDS:
+        body["needs"] = _fields_of(prompt.needs, "tools json_mode regions output_tokens")
     return _seal("prompt", body | {"created_at": prompt.received_at})
 
 
 def encode_response(response: ResponseReceived) -> bytes:
     """Return a response as an event; its instant becomes ``created_at``."""
     names = "request_id expert text cost_usd input_tokens output_tokens latency_ms"
-    return _seal("response", _fields_of(response, names) | {"created_at": response.received_at})
+    body = _fields_of(response, names) | {"created_at": response.received_at}
+    return _seal("response", body | ({} if response.error is None else {"error": response.error}))
 
 
 def encode_feedback(feedback: Feedback) -> bytes:
@@ -133,7 +154,7 @@ _DECISION = (
     "request_id tenant decided_at expert reason policy propensity inclusion_probability "
     "is_sampled due_experts reference gap gap_confidence comparator_probability category "
     "threshold risk_target effective_labels state_version group fold would_serve would_reason "
-    "degraded timings_us seq"
+    "degraded timings_us seq excluded"
 )
 _RETRIEVED = "expert cosine score utility is_candidate"
 _LABEL = "request_id expert judge_version outcome score purpose labelled_at"
@@ -144,6 +165,7 @@ def decision_body(decision: Decision) -> JsonObject:
     """Return every field of a decision, ``candidates`` spelt out, as HTTP shows it too."""
     body = _fields_of(decision, _DECISION)
     body["retrieved"] = [_fields_of(one, _RETRIEVED) for one in decision.retrieved]
+    body["needs"] = decision.needs.to_json()
     body["candidates"] = [one.expert for one in decision.retrieved if one.is_candidate]
     return body
 
@@ -197,7 +219,18 @@ def decode_decision(raw: bytes) -> Decision:
         degraded=event.flag("degraded"),
         timings_us=event.child("timings_us").counts(),
         seq=event.optional(whole, "seq"),
+        needs=_needed(event.child("needs")) if event.has("needs") else NO_NEEDS,
+        excluded=_excluded(event.child("excluded")) if event.has("excluded") else {},
     )
+
+
+def _needed(needs: Fields) -> Needs:
+    allowed = needs.optional(partial(needs.identifiers, limit=EXPERTS), "allowed")
+    return replace(_stated(needs), allowed=allowed, input_tokens=needs.count("input_tokens"))
+
+
+def _excluded(reasons: Fields) -> dict[ExpertId, str]:
+    return {ExpertId(name): reasons.identifier(name) for name in reasons.names()}
 
 
 def _retrieved(one: Fields) -> Retrieved:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from online.clients import Answer, ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
+from store.facts import FailedCall
+from store.health import CallError
 from store.ledger import Ledger
 from store.records import (
     Expert,
@@ -69,17 +72,19 @@ class Answers:
         if known is None:
             return None
         asked: dict[ExpertId, Answer] = {}
+        failed: list[FailedCall] = []
         silent: dict[ExpertId, str] = {}
         try:
             for expert in known.missing:
                 try:
                     asked[expert.name] = self._clients(expert).ask(task.request_id, known.prompt)
                 except ExpertUnavailable as problem:
+                    failed += self._failures(task, expert.name, problem)
                     if not last_try or expert.name == known.reference:
                         raise
                     silent[expert.name] = str(problem)
         finally:
-            self._store(task.request_id, asked)
+            self._store(task.request_id, asked, failed)
         return Gathered(
             prompt=known.prompt,
             reference=known.reference,
@@ -110,10 +115,31 @@ class Answers:
                 raise ExpertUnavailable(f"the reference {decision.reference} has left the pool")
         return _Known(prompt=prompt, reference=decision.reference, answers=answers, missing=missing)
 
-    def _store(self, request_id: RequestId, asked: dict[ExpertId, Answer]) -> None:
-        if not asked:
+    def _failures(
+        self, task: JudgeTask, expert: ExpertId, problem: ExpertUnavailable
+    ) -> list[FailedCall]:
+        """Return what the failure says of the expert's health; nothing if nothing was called."""
+        if problem.error is None:
+            return []
+        call = FailedCall(
+            request_id=task.request_id,
+            expert=expert,
+            source=f"judge-{task.task_id}-{task.attempts}",
+            error=CallError(problem.error),
+            failed_at=self._clock.now(),
+        )
+        return [call]
+
+    def _store(
+        self,
+        request_id: RequestId,
+        asked: dict[ExpertId, Answer],
+        failed: Sequence[FailedCall],
+    ) -> None:
+        if not asked and not failed:
             return
         with self._ledger.begin() as tx:
+            tx.calls.record(failed)
             for name, answer in asked.items():
                 tx.responses.record_shadow(
                     ResponseReceived(

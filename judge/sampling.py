@@ -6,7 +6,7 @@ is uniform: π does not depend on the prompt, so alarms and λ need no assumptio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -32,15 +32,23 @@ def is_drawn(request_id: RequestId, probability: float) -> bool:
 
 
 def due_experts(
-    request_id: RequestId, state: RoutingState, retrieved: Sequence[Retrieved]
+    request_id: RequestId,
+    state: RoutingState,
+    retrieved: Sequence[Retrieved],
+    excluded: Collection[ExpertId] = (),
 ) -> tuple[ExpertId, ...]:
     """Return the experts to judge against the reference if the request is sampled.
 
     Small pools: all. Larger ones: all of C_λ at λ = 0, filled up to four with the certified experts
     of highest score, those still on their way to certification, and one drawn uniformly from the
-    rest.
+    rest. Who cannot serve the request is never asked (``excluded``): its prompt may not even go
+    there.
     """
-    judged = [m for m in state.pool if m.status in JUDGED and m.name != state.policy.reference]
+    judged = [
+        m
+        for m in state.pool
+        if m.status in JUDGED and m.name != state.policy.reference and m.name not in excluded
+    ]
     if len(judged) <= JUDGE_ALL_UP_TO:
         return tuple(m.name for m in judged)
     scores = {r.expert: r.score for r in retrieved if r.score is not None}

@@ -19,6 +19,7 @@ from store.policy import OFF
 from store.records import (
     ExpertId,
     JudgeTask,
+    Label,
     RequestId,
     Verdict,
 )
@@ -128,6 +129,8 @@ class JudgeWorker:
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
         self._judge.version  # noqa: B018  a judge that is not configured costs no shadow answers
+        if not task.experts:
+            return self._nobody_to_judge(task)
         try:
             gathered = self._answers.gather(task, last_try=last_try)
         except ExpertUnavailable as silent:
@@ -144,6 +147,25 @@ class JudgeWorker:
         }
         error = "; ".join(gathered.silent.values()) or None
         return self._finished(task, by_expert, reference=gathered.reference, error=error)
+
+    def _nobody_to_judge(self, task: JudgeTask) -> Finished:
+        """Return a request that none but the reference could serve: its one label holds by
+        definition, costs nothing, and tells the window that C_λ was empty there.
+        """
+        with self._ledger.begin() as tx:
+            decision = tx.decisions.find(task.request_id)
+        if decision is None:
+            return Finished(task=task, verdicts=(), labels=(), error="the request is unknown")
+        label = Label(
+            request_id=task.request_id,
+            expert=decision.reference,
+            judge_version=self._judge.version,
+            outcome=1,
+            score=None,
+            purpose=task.purpose,
+            labelled_at=self._clock.now(),
+        )
+        return Finished(task=task, verdicts=(), labels=(label,))
 
     def _compare(
         self, request_id: RequestId, expert: ExpertId, gathered: Gathered

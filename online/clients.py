@@ -12,6 +12,7 @@ import openai
 
 from online.costs import count_tokens, expected_cost
 from store.errors import EndpointRefused, EndpointUnavailable, EventRejected, ExpertUnavailable
+from store.health import CallError
 from store.records import Expert, Price, RequestId
 
 MAX_OUTPUT_TOKENS = 2_048
@@ -142,8 +143,31 @@ class OpenAiClient:
             return self._chat.complete([Message("user", prompt)])
         except (EndpointRefused, EndpointUnavailable) as problem:
             raise ExpertUnavailable(
-                f"{self._name} did not answer {request_id}: {problem}"
+                f"{self._name} did not answer {request_id}: {problem}", error=_error_of(problem)
             ) from problem
+
+
+_ERRORS: tuple[tuple[type[Exception], CallError], ...] = (
+    (openai.APITimeoutError, CallError.TIMEOUT),
+    (openai.RateLimitError, CallError.RATE_LIMITED),
+    (openai.AuthenticationError, CallError.UNAUTHORIZED),
+    (openai.PermissionDeniedError, CallError.UNAUTHORIZED),
+    (openai.APIResponseValidationError, CallError.UNREADABLE),
+    # No connection, an error of the server's own, no such model.
+    (openai.OpenAIError, CallError.UNAVAILABLE),
+)
+"""The first that fits says how a call failed."""
+
+
+def _error_of(problem: EndpointRefused | EndpointUnavailable) -> CallError | None:
+    """Return how the call failed; None when none was made, for want of a key."""
+    if isinstance(problem, EndpointRefused):
+        return CallError.REFUSED
+    cause = problem.__cause__
+    if cause is None:
+        return None
+    fitting = (error for kind, error in _ERRORS if isinstance(cause, kind))
+    return next(fitting, CallError.UNREADABLE)
 
 
 def endpoint_of(client: Mapping[str, str], price: Price) -> Endpoint:

@@ -1,13 +1,14 @@
 """The whole decision as one pure function of a request and a routing state (design.md section 5).
 
-Retrieve (CSCR), score, admit C_λ (CR²), choose by utility, compare when the gap is small (CARGO),
-explore inside what is admitted. Deterministic: the draws are hashes of the request id.
+Leave out who cannot serve, retrieve (CSCR), score, admit C_λ (CR²), choose by utility, compare when
+the gap is small (CARGO), explore inside what is admitted. Deterministic: the draws are hashes of
+the request id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from online.cargo import confidence
 from online.chance import draw, jitter
 from online.comparator import features, probability
 from online.costs import count_tokens
+from online.obstacles import check_pin, check_reference, exclusions, needs_of
+from online.retrieve import TOP_K
 from online.scorer import ScorerModel, Scores, excluded_fold, score
 from online.state import RoutingState
 from store.errors import EventRejected
+from store.needs import NO_NEEDS, Needs
 from store.policy import OBSERVE, OFF
 from store.records import (
     SAFE,
@@ -50,6 +54,9 @@ class Choice:
     would_serve: ExpertId | None = None
     """What mode ``apply`` would have served, exploration included; None in other modes."""
     would_reason: Reason | None = None
+    needs: Needs = NO_NEEDS
+    excluded: Mapping[ExpertId, str] = field(default_factory=dict)
+    """Experts that cannot serve the request, each with its ``Obstacle``."""
 
 
 def route(
@@ -75,22 +82,20 @@ def route(
     Raises
     ------
     EventRejected
-        The request pins or allows experts that cannot serve it.
+        The request pins an expert that cannot serve it, or the reference cannot.
     """
+    needs = needs_of(prompt)
     if prompt.pinned_expert is not None:
-        return _pinned(prompt.pinned_expert, state)
-    if not _allowed(state.policy.reference, prompt):
-        raise EventRejected(
-            "reference_not_allowed",
-            f"allowed_experts must contain the reference {state.policy.reference!r}: it is the"
-            " safe fallback; pin an expert to do without it",
-            field="allowed_experts",
-        )
+        return _pinned(prompt.pinned_expert, needs, state)
+    excluded = exclusions(needs, state)
+    check_reference(needs, state, excluded)
     if state.policy.mode == OFF:
-        return Choice(expert=state.policy.reference, reason=Reason.OFF, propensity=1.0)
-    chosen = _chosen(prompt, embedding, state, fold=fold, explore=not degraded)
+        chosen = Choice(expert=state.policy.reference, reason=Reason.OFF, propensity=1.0)
+    else:
+        entry = excluded_fold(fold)
+        chosen = _among(prompt, embedding, state, excluded, entry=entry, explore=not degraded)
     if state.policy.mode == OBSERVE:
-        return replace(
+        chosen = replace(
             chosen,
             expert=state.policy.reference,
             reason=Reason.OBSERVED,
@@ -98,22 +103,18 @@ def route(
             would_serve=chosen.expert,
             would_reason=chosen.reason,
         )
-    return chosen
+    return replace(chosen, needs=needs, excluded=excluded)
 
 
-def _chosen(
-    prompt: PromptReceived,
-    embedding: Float32Array,
-    state: RoutingState,
-    *,
-    fold: int,
-    explore: bool,
-) -> Choice:
-    if state.model is None or state.policy.policy == "reference":
-        reason = state.safe_reason or Reason.ROUTED
-        return Choice(expert=state.policy.reference, reason=reason, propensity=1.0)
-    return _routed(
-        prompt, embedding, state, state.model, entry=excluded_fold(fold), explore=explore
+def fallback(prompt: PromptReceived, state: RoutingState) -> Choice:
+    """Return the reference, for when ``route`` failed on a request that it did not reject."""
+    needs = needs_of(prompt)
+    return Choice(
+        expert=state.policy.reference,
+        reason=Reason.ERROR,
+        propensity=1.0,
+        needs=needs,
+        excluded=exclusions(needs, state),
     )
 
 
@@ -144,24 +145,30 @@ def jittered(
     return quality + jitter(request_ids, names)
 
 
-def _routed(
+def _among(
     prompt: PromptReceived,
     embedding: Float32Array,
     state: RoutingState,
-    model: ScorerModel,
+    excluded: Mapping[ExpertId, str],
     *,
     entry: int,
     explore: bool,
 ) -> Choice:
+    """Return the choice among the experts that can serve."""
+    model = state.model
+    if model is None or state.policy.policy == "reference":
+        reason = state.safe_reason or Reason.ROUTED
+        return Choice(expert=state.policy.reference, reason=reason, propensity=1.0)
     scores = score(model, embedding[None], excluded=entry)
     names = model.columns
     quality = jittered(scores.quality, [prompt.request_id], names)[0]
     costs = state.relative_costs(names, count_tokens(prompt.text))
     utility = quality - state.policy.cost_weight * costs
+    # As many more as may have to go: the best of those that can serve are retrieved.
     found = model.index(entry, state.nominal_costs).search(
-        scores.query, cost_weight=state.policy.cost_weight
+        scores.query, cost_weight=state.policy.cost_weight, k=TOP_K + len(excluded)
     )[0]
-    seen = [i for i in found if _allowed(names[i], prompt)]
+    seen = [i for i in found if names[i] not in excluded][:TOP_K]
     inside = [i for i in admitted(quality, model, state, threshold=state.threshold) if i in seen]
     reference = names.index(state.policy.reference)
     if not np.isfinite(utility[reference]):
@@ -174,7 +181,9 @@ def _routed(
     chosen, reason = best, Reason.ROUTED if inside else (state.safe_reason or Reason.NO_CANDIDATE)
     if versus is not None and versus.decides and best == versus.first:
         chosen, reason = versus.winner, Reason.COMPARATOR
-    expert, reason, propensity = _explored(prompt, state, names, served, chosen, reason, explore)
+    expert, reason, propensity = _explored(
+        prompt, state, names, served, chosen, reason, explore=explore, excluded=excluded
+    )
     return Choice(
         expert=expert,
         reason=reason,
@@ -250,7 +259,9 @@ def _explored(
     served: Sequence[int],
     chosen: int,
     reason: Reason,
+    *,
     explore: bool,
+    excluded: Mapping[ExpertId, str],
 ) -> tuple[ExpertId, Reason, float]:
     """Return the served expert with the probability that the policy serves it.
 
@@ -260,7 +271,7 @@ def _explored(
     if not explore or state.threshold >= SAFE:
         return names[chosen], reason, 1.0
     ramping = [
-        m.name for m in state.pool if m.status is ExpertStatus.RAMPING and _allowed(m.name, prompt)
+        m.name for m in state.pool if m.status is ExpertStatus.RAMPING and m.name not in excluded
     ]
     quota = state.policy.ramp_quota if ramping else 0.0
     if draw("ramp", prompt.request_id) < quota:
@@ -276,16 +287,14 @@ def _explored(
     return names[chosen_now], reason, (1.0 - quota) * share
 
 
-def _pinned(expert: ExpertId, state: RoutingState) -> Choice:
-    if expert not in state.members:
+def _pinned(expert: ExpertId, needs: Needs, state: RoutingState) -> Choice:
+    member = state.members.get(expert)
+    if member is None:
         raise EventRejected(
             "unknown_expert", f"no active expert is called {expert!r}", field="expert"
         )
-    return Choice(expert=expert, reason=Reason.PINNED, propensity=1.0)
-
-
-def _allowed(expert: ExpertId, prompt: PromptReceived) -> bool:
-    return prompt.allowed_experts is None or expert in prompt.allowed_experts
+    check_pin(expert, needs, member.capabilities)
+    return Choice(expert=expert, reason=Reason.PINNED, propensity=1.0, needs=needs)
 
 
 def _listed(

@@ -19,6 +19,7 @@ from online.costs import check_price
 from online.scorer import ScorerModel
 from online.state import PoolMember, RoutingState
 from store.errors import EventRejected, SettingsInvalid, StateRefused
+from store.needs import Capabilities, check_capabilities
 from store.policy import PolicySettings
 from store.records import ExpertId, ExpertStatus, Price, Reason
 
@@ -141,6 +142,10 @@ def _member(stored: dict[str, object]) -> PoolMember:
         status=ExpertStatus(str(stored["status"])),
         price=check_price(Price(**price)),
         mean_output_tokens=float(str(stored["mean_output_tokens"])),
+        # States from before experts declared anything have no such field.
+        capabilities=check_capabilities(
+            Capabilities.from_json(_mapping(stored.get("capabilities") or {}))
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, expected_c
 from online.isotonic import KNOTS
 from online.scorer import ScorerModel
 from store.errors import StateRefused
+from store.needs import UNDECLARED, Capabilities
 from store.policy import PolicySettings
 from store.records import FOLDS, SAFE, Expert, ExpertId, ExpertStatus, FloatArray, Price, Reason
 from store.transitions import JUDGED
@@ -31,6 +32,7 @@ class PoolMember:
     status: ExpertStatus
     price: Price
     mean_output_tokens: float = NOMINAL_OUTPUT_TOKENS
+    capabilities: Capabilities = UNDECLARED
 
     def cost(self, input_tokens: int) -> float:
         """Return the expected USD of one call."""
@@ -76,6 +78,11 @@ class RoutingState:
     def members(self) -> dict[ExpertId, PoolMember]:
         """Return the pool by name."""
         return {m.name: m for m in self.pool}
+
+    @cached_property
+    def limited(self) -> tuple[PoolMember, ...]:
+        """Return the members that may not have room for a request."""
+        return tuple(m for m in self.pool if m.capabilities.is_limited)
 
     @property
     def reference(self) -> PoolMember:
@@ -125,6 +132,7 @@ def pool_of(
             status=e.status,
             price=e.price,
             mean_output_tokens=output_tokens.get(e.name, NOMINAL_OUTPUT_TOKENS),
+            capabilities=e.capabilities,
         )
         for e in experts
         if e.status in _ACTIVE

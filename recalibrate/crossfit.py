@@ -10,6 +10,7 @@ labels were trained with this fold's too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from online.learn import JudgedRequest
@@ -19,6 +20,7 @@ from recalibrate.controller import Threshold
 from recalibrate.guard import recompute
 from recalibrate.rolling import FLOOR
 from recalibrate.window import RescoredLabels, complete
+from store.errors import EventRejected
 from store.policy import APPLY, PolicySettings
 from store.records import FOLDS, ExpertId, ExpertStatus, PromptReceived, Reason, RequestId
 
@@ -134,6 +136,8 @@ def trials(
 ) -> list[Trial]:
     """Return how each request would have been served, its own exploration draws included.
 
+    A request that would be refused today (the reference can no longer serve it) is left out.
+
     Parameters
     ----------
     texts
@@ -142,7 +146,9 @@ def trials(
     made = []
     for stretch in found:
         states = {fold: _at(given.state, policy, t) for fold, t in stretch.thresholds.items()}
-        made += [_trial(row, states[row.request.fold], texts) for row in stretch.rows]
+        for row in stretch.rows:
+            with suppress(EventRejected):
+                made.append(_trial(row, states[row.request.fold], texts))
     return made
 
 
@@ -158,10 +164,13 @@ def _at(state: RoutingState, policy: PolicySettings, found: Threshold) -> Routin
 
 def _trial(row: JudgedRequest, state: RoutingState, texts: Mapping[RequestId, str]) -> Trial:
     request = row.request
+    allowed = request.needs.allowed
     prompt = PromptReceived(
         request_id=request.request_id,
         text=texts.get(request.request_id, ""),
         received_at=request.decided_at,
+        allowed_experts=None if allowed is None else tuple(map(ExpertId, allowed)),
+        needs=request.needs,
     )
     chosen = route(prompt, request.embedding, state, fold=request.fold).expert
     is_reference = chosen == state.policy.reference

@@ -104,7 +104,7 @@ class Recalibrator:
         rows = self._window.rows()
         reference = inputs.policy.reference
         known = settled(rows, watermark=inputs.watermark, reference=reference)
-        labels = rescore(known, model) if model is not None and known else None
+        labels = rescore(known, model, inputs.experts) if model is not None and known else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
         experts = alarms.with_baselines(experts, known, reference=reference)
         experts, raised = alarms.regressions(experts, known, now=self._clock.now())

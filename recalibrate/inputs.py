@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from online.snapshot import load_state
-from online.state import RoutingState, pool_of
+from online.state import PoolMember, RoutingState, pool_of
 from recalibrate.alarms import window_from
 from store.clock import Clock
 from store.errors import StateRefused
@@ -85,7 +85,7 @@ def is_due(inputs: Inputs, published: Published, *, labels: int) -> bool:
     active = inputs.active
     if active is None or active.policy_version != inputs.policy_version:
         return True
-    if _shape(inputs.experts) != [(m.name, m.status, m.price) for m in active.pool]:
+    if _shape(inputs.experts) != _pool_shape(active.pool):
         return True
     if inputs.last_seq - published.seq >= AGE_EVERY_REQUESTS:
         return True
@@ -102,13 +102,17 @@ def cause_of(inputs: Inputs, experts: Sequence[Expert]) -> str:
         return "cold start"
     if inputs.active.policy_version != inputs.policy_version:
         return "policy"
-    if _shape(experts) != [(m.name, m.status, m.price) for m in inputs.active.pool]:
+    if _shape(experts) != _pool_shape(inputs.active.pool):
         return "expert"
     return "labels"
 
 
-def _shape(experts: Sequence[Expert]) -> list[tuple[ExpertId, ExpertStatus, object]]:
-    return [(m.name, m.status, m.price) for m in pool_of(experts, output_tokens={})]
+def _shape(experts: Sequence[Expert]) -> list[tuple[object, ...]]:
+    return _pool_shape(pool_of(experts, output_tokens={}))
+
+
+def _pool_shape(pool: Sequence[PoolMember]) -> list[tuple[object, ...]]:
+    return [(m.name, m.status, m.price, m.capabilities) for m in pool]
 
 
 def _loaded(record: RoutingStateRecord | None) -> RoutingState | None:

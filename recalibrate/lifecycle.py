@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from online.learn import JudgedRequest
+from online.obstacles import obstacle
 from online.scorer import MIN_EVIDENCE, ScorerModel
 from recalibrate.guard import recompute
 from recalibrate.inputs import Inputs
@@ -91,13 +92,17 @@ class Lifecycle:
     def _ask_for_probes(self, expert: Expert, *, already: int) -> int:
         """Queue the probes an expert still lacks; return how many it should have in all.
 
-        Fold 0 is left out: it trains nothing. Before any traffic was judged there is nothing to
-        probe on, and the expert goes straight to being judged on traffic.
+        Fold 0 is left out: it trains nothing; so is what the expert could not serve. Before any
+        traffic was judged there is nothing to probe on, and the expert goes straight to being
+        judged on traffic.
         """
         with self._ledger.begin() as tx:
-            chosen = tx.decisions.recent_judged(
+            recent = tx.decisions.recent_judged(
                 max(0, PROBES - already), excluding_fold=0, without=expert.name
             )
+            chosen = [
+                r for r in recent if obstacle(r.needs, expert.name, expert.capabilities) is None
+            ]
             tx.tasks.add(
                 [
                     JudgeTask(

@@ -67,7 +67,7 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
     if state.model is not None and known:
         given = Evidence(
             state=state,
-            labels=rescore(known, state.model),
+            labels=rescore(known, state.model, inputs.experts),
             last_seq=inputs.last_seq,
             from_seq=inputs.from_seq,
         )

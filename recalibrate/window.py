@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from online.admission import eligible, preference
 from online.learn import JudgedRequest
+from online.obstacles import obstacle
 from online.route import jittered
 from online.scorer import ScorerModel, excluded_fold, score
 from recalibrate.controller import Window
 from recalibrate.losses import BoolArray, worst_in_set
+from store.needs import UNDECLARED, Capabilities
 from store.policy import PolicySettings
-from store.records import FOLDS, ExpertId, FloatArray
+from store.records import FOLDS, Expert, ExpertId, FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,10 @@ class RescoredLabels:
     """bool[n, M]; False where not judged."""
     judged: BoolArray
     """bool[n, M]"""
+    able: BoolArray
+    """bool[n, M]; False where the expert could not serve the request as it is declared now."""
+    absent: BoolArray
+    """bool[n, M]; True where the expert was out of service for failing calls."""
 
     def only(self, kept: Sequence[int]) -> RescoredLabels:
         """Return some of the rows, in the order given."""
@@ -41,6 +47,8 @@ class RescoredLabels:
             scores=self.scores[at],
             acceptable=self.acceptable[at],
             judged=self.judged[at],
+            able=self.able[at],
+            absent=self.absent[at],
         )
 
 
@@ -54,8 +62,18 @@ def settled(
     return [r for r in rows if r.request.seq <= watermark and r.request.reference == reference]
 
 
-def rescore(rows: Sequence[JudgedRequest], model: ScorerModel) -> RescoredLabels:
-    """Score every judged request by the entry that was fitted without its fold."""
+def rescore(
+    rows: Sequence[JudgedRequest], model: ScorerModel, experts: Sequence[Expert]
+) -> RescoredLabels:
+    """Score every judged request by the entry that was fitted without its fold.
+
+    Parameters
+    ----------
+    experts
+        With what they can do as of now, and when they were out of service.
+    """
+    declared = {e.name: e.capabilities for e in experts}
+    absences = {e.name: e.health.absences for e in experts}
     scores = np.full((len(rows), len(model.columns)), np.nan)
     folds = np.array([excluded_fold(row.request.fold) for row in rows], dtype=np.int64)
     for fold in range(FOLDS):
@@ -75,7 +93,45 @@ def rescore(rows: Sequence[JudgedRequest], model: ScorerModel) -> RescoredLabels
         scores=scores,
         acceptable=outcomes == 1,
         judged=outcomes >= 0,
+        able=able(rows, model.columns, declared),
+        absent=absent(rows, model.columns, absences),
     )
+
+
+def able(
+    rows: Sequence[JudgedRequest],
+    columns: Sequence[ExpertId],
+    declared: Mapping[ExpertId, Capabilities],
+) -> BoolArray:
+    """Return bool[n, M]: who could serve each request, by the rule that serves now.
+
+    By the request's needs and today's capabilities, not by what was excluded in its day: the
+    window stands for requests to come. Where an expert cannot serve it is no member of C_λ and
+    needs no label. Where it could not then and can now it is a member without a label, which
+    counts as a loss until the window has labels: what was widened is never believed untested.
+    """
+    found = np.ones((len(rows), len(columns)), dtype=bool)
+    for column, name in enumerate(columns):
+        own = declared.get(name, UNDECLARED)
+        for i, row in enumerate(rows):
+            needs = row.request.needs
+            if needs.is_stated or own.is_limited:
+                found[i, column] = obstacle(needs, name, own) is None
+    return found
+
+
+def absent(
+    rows: Sequence[JudgedRequest],
+    columns: Sequence[ExpertId],
+    absences: Mapping[ExpertId, Sequence[tuple[int, int]]],
+) -> BoolArray:
+    """Return bool[n, M]: whether a request fell into a time when an expert was out of service."""
+    seqs = np.array([row.request.seq for row in rows], dtype=np.int64)
+    found = np.zeros((len(rows), len(columns)), dtype=bool)
+    for column, name in enumerate(columns):
+        for after, until in absences.get(name, ()):
+            found[:, column] |= (seqs > after) & (seqs <= until)
+    return found
 
 
 def calibration_window(
@@ -90,7 +146,9 @@ def calibration_window(
 
     A request from before an expert joined says nothing about it and is left out (which depends on
     time alone, not on the prompt), unless the expert was probed there. From then on an expert that
-    should have been judged and was not counts as a loss.
+    should have been judged and was not counts as a loss; one that cannot serve the request is no
+    member there. A request from a time when an expert was out of service is left out too, as one
+    from before it joined: nobody could be asked then, whatever the prompt.
     """
     kept = complete(labels, certified, from_seq=from_seq)
     seqs = np.array([labels.rows[i].request.seq for i in kept], dtype=np.float64)
@@ -104,9 +162,10 @@ def calibration_window(
         np.array([name in certified for name in labels.columns]),
         reference=labels.columns.index(policy.reference),
     )
+    can_serve = labels.able[np.asarray(kept, dtype=np.int64)]
     acceptable = labels.acceptable[np.asarray(kept, dtype=np.int64)]
     return Window(
-        losses=worst_in_set(np.where(members, scores, np.nan), acceptable),
+        losses=worst_in_set(np.where(members & can_serve, scores, np.nan), acceptable),
         inclusion_probability=pi,
         requests_ago=last_seq - seqs,
         minimum_inclusion=policy.label_rate or float(pi.min(initial=1.0)),
@@ -130,14 +189,31 @@ def complete(
     """Return the rows that say something about each of these experts."""
     columns = [i for i, name in enumerate(labels.columns) if name in certified]
     joined = {c: _joined_seq(labels.rows, labels.columns[c]) for c in columns}
+    probed = {c: _probed_seq(labels.rows, labels.columns[c]) for c in columns}
+
+    def speaks_of(i: int, c: int) -> bool:
+        """Whether a row counts for an expert. Among the probed ones those it cannot serve count
+        as if they had been: leaving them out would depend on the prompt.
+        """
+        request = labels.rows[i].request
+        if labels.absent[i, c]:
+            return False
+        if request.seq >= joined[c] or labels.judged[i, c]:
+            return True
+        return bool(not labels.able[i, c] and request.fold != 0 and request.seq >= probed[c])
+
     return [
         i
         for i, row in enumerate(labels.rows)
-        if row.request.seq >= from_seq
-        and all(row.request.seq >= joined[c] or labels.judged[i, c] for c in columns)
+        if row.request.seq >= from_seq and all(speaks_of(i, c) for c in columns)
     ]
 
 
 def _joined_seq(rows: Sequence[JudgedRequest], expert: ExpertId) -> int:
     """Return the first sequence at which the expert was due to be judged on traffic."""
     return min((r.request.seq for r in rows if expert in r.request.due_experts), default=1 << 62)
+
+
+def _probed_seq(rows: Sequence[JudgedRequest], expert: ExpertId) -> int:
+    """Return the first sequence at which the expert was probed (fold 0 never is)."""
+    return min((r.request.seq for r in rows if expert in r.probed), default=1 << 62)

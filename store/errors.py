@@ -119,7 +119,18 @@ class EndpointRefused(SteersmanError):
 
 
 class ExpertUnavailable(SteersmanError):
-    """An expert did not answer."""
+    """An expert did not answer.
+
+    Parameters
+    ----------
+    error
+        How the call failed, a ``CallError``; None when nothing was called, so that it says nothing
+        about the expert.
+    """
+
+    def __init__(self, message: str, *, error: str | None = None) -> None:
+        super().__init__(message)
+        self.error = error
 
 
 class BrokerUnavailable(SteersmanError):

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from store.health import CallError
 from store.records import (
     Decision,
     ExpertId,
@@ -170,6 +171,42 @@ class Responses(Protocol):
 
     def take_expired(self, *, before: datetime, limit: int) -> list[tuple[ResponseReceived, bytes]]:
         """Remove and return responses parked before that instant."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCall:
+    """A call of an expert that brought no answer."""
+
+    request_id: RequestId
+    expert: ExpertId
+    source: str
+    """Who called, and which attempt: one failure is counted once, however often it is told."""
+    error: CallError
+    failed_at: datetime
+
+
+class Calls(Protocol):
+    """Calls of experts, as far as their health goes; a refusal is kept and never counted."""
+
+    def record(self, failed: Sequence[FailedCall]) -> int:
+        """Store what is new by key (request, expert, source); return how many."""
+        ...
+
+    def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
+        """Return the experts with at least so many counted failures since."""
+        ...
+
+    def failures(self, expert: ExpertId, *, after: datetime, limit: int) -> list[FailedCall]:
+        """Return an expert's counted failures since, newest first."""
+        ...
+
+    def answered(self, expert: ExpertId, *, after: datetime, limit: int) -> int:
+        """Return how many answers of an expert came in since, served and shadow; up to a limit."""
+        ...
+
+    def forget(self, *, before: datetime) -> int:
+        """Drop older failures; return how many."""
         ...
 
 

@@ -14,7 +14,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from store.facts import Decisions, Labels, Responses, Tasks
+from store.facts import Calls, Decisions, Labels, Responses, Tasks
+from store.health import Health
+from store.needs import Capabilities
 from store.policy import PolicySettings
 from store.records import (
     Alert,
@@ -63,6 +65,20 @@ class Experts(Protocol):
 
     def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
         """Change how the expert is called. Raises ``NotFound`` (code ``unknown_expert``)."""
+        ...
+
+    def set_capabilities(self, name: ExpertId, capabilities: Capabilities) -> None:
+        """Change what an expert declares. Raises ``NotFound`` (code ``unknown_expert``)."""
+        ...
+
+    def set_health(self, name: ExpertId, *, before: Health, after: Health) -> bool:
+        """Compare and set; False when the expert's health is no longer ``before``."""
+        ...
+
+    def recover(self, expert: Expert, *, health: Health, now: datetime) -> bool:
+        """Give an expert that is paused for failing calls the status back that it had; False when
+        its status has changed since ``expert`` was read.
+        """
         ...
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
@@ -224,6 +240,8 @@ class Transaction(Protocol):
     def decisions(self) -> Decisions: ...
     @property
     def responses(self) -> Responses: ...
+    @property
+    def calls(self) -> Calls: ...
     @property
     def tasks(self) -> Tasks: ...
     @property

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from store.clock import Clock, SystemClock
+from store.memory_calls import MemoryCalls
 from store.memory_facts import MemoryDecisions, MemoryLabels, MemoryResponses, MemoryTasks
 from store.memory_pool import (
     MemoryExperts,
@@ -25,6 +26,7 @@ class MemoryTransaction:
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self.decisions = MemoryDecisions(journal)
         self.responses = MemoryResponses(journal)
+        self.calls = MemoryCalls(journal)
         self.tasks = MemoryTasks(journal)
         self.labels = MemoryLabels(journal)
         self.experts = MemoryExperts(journal)

@@ -111,6 +111,7 @@ class MemoryDecisions:
                 decided_at=decision.decided_at,
                 tenant=decision.tenant,
                 embedding=self._tables.embeddings[decision.request_id].astype(np.float32),
+                needs=decision.needs,
             )
             for decision in decisions
             if decision.request_id in self._tables.embeddings

@@ -8,7 +8,9 @@ from datetime import datetime
 
 from store.clock import Clock
 from store.errors import NotFound, RequestConflict, StateSuperseded
+from store.health import Health
 from store.memory_tables import HeldMessage, Journal
+from store.needs import Capabilities
 from store.policy import PolicySettings, check_not_changed
 from store.records import (
     Alert,
@@ -65,6 +67,24 @@ class MemoryExperts:
 
     def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
         self._put(replace(self._known(name), client=dict(client)))
+
+    def set_capabilities(self, name: ExpertId, capabilities: Capabilities) -> None:
+        self._put(replace(self._known(name), capabilities=capabilities))
+
+    def set_health(self, name: ExpertId, *, before: Health, after: Health) -> bool:
+        expert = self._held.get(name)
+        if expert is None or expert.health != before:
+            return False
+        self._put(replace(expert, health=after))
+        return True
+
+    def recover(self, expert: Expert, *, health: Health, now: datetime) -> bool:
+        held = self._held.get(expert.name)
+        if held is None or not held.is_failing or held.health != expert.health:
+            return False
+        status = ExpertStatus(expert.health.was)
+        self._put(replace(held, status=status, status_changed_at=now, health=health))
+        return True
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
         self._put(replace(self._known(name), baseline=baseline))

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from store.facts import FailedCall
 from store.policy import PolicySettings
 from store.records import (
     Alert,
@@ -82,6 +83,7 @@ class Tables:
     """Tell a redelivered answer from another one, also once its text was erased."""
     shadows: dict[AnswerKey, ResponseReceived] = field(default_factory=dict)
     parked: dict[AnswerKey, tuple[ResponseReceived, bytes, datetime]] = field(default_factory=dict)
+    failed_calls: dict[tuple[RequestId, ExpertId, str], FailedCall] = field(default_factory=dict)
     tasks: dict[int, HeldTask] = field(default_factory=dict)
     task_keys: dict[tuple[RequestId, str, frozenset[ExpertId]], int] = field(default_factory=dict)
     verdicts: dict[VerdictKey, Verdict] = field(default_factory=dict)

@@ -11,6 +11,9 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
+from store.health import HEALTHY, CallError, Health
+from store.needs import NO_NEEDS, UNDECLARED, Capabilities, Needs
+
 RequestId = NewType("RequestId", str)
 ExpertId = NewType("ExpertId", str)
 FloatArray = npt.NDArray[np.float64]
@@ -41,6 +44,8 @@ class PromptReceived:
     """None allows every expert; the reference must be allowed."""
     pinned_expert: ExpertId | None = None
     """An explicit expert name outranks learning and is still logged."""
+    needs: Needs = NO_NEEDS
+    """As the sender stated them; ``online/obstacles.py`` adds what the prompt itself takes."""
 
 
 class Reason(StrEnum):
@@ -110,6 +115,9 @@ class Decision:
     would_reason: Reason | None = None
     degraded: bool = False
     timings_us: Mapping[str, int] = field(default_factory=dict)
+    needs: Needs = NO_NEEDS
+    excluded: Mapping[ExpertId, str] = field(default_factory=dict)
+    """Experts that could not serve the request, each with its reason."""
     seq: int | None = None
     """The ledger's sequence number, given when the decision is stored; the order of learning."""
 
@@ -126,6 +134,8 @@ class ResponseReceived:
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_ms: float | None = None
+    error: CallError | None = None
+    """Set when there is no answer: the call failed."""
 
 
 class ExpertStatus(StrEnum):
@@ -174,6 +184,14 @@ class Expert:
     added_at: datetime
     status_changed_at: datetime
     baseline: Baseline = Baseline()
+    capabilities: Capabilities = UNDECLARED
+    health: Health = HEALTHY
+
+    @property
+    def is_failing(self) -> bool:
+        """Return whether it is paused for failing calls, and not by an operator."""
+        is_paused = self.status is ExpertStatus.PAUSED
+        return is_paused and self.health.since == self.status_changed_at
 
 
 class TaskStatus(StrEnum):
@@ -252,6 +270,7 @@ class SampledRequest:
     tenant: str
     embedding: Float32Array
     """float32[d], unit length; stored as fp16."""
+    needs: Needs = NO_NEEDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +316,8 @@ class AlertKind(StrEnum):
     LABEL_STARVATION = "label_starvation"
     STATE_REFUSED = "state_refused"
     PARTITION_MISSING = "partition_missing"
+    EXPERT_FAILING = "expert_failing"
+    EXPERT_RECOVERED = "expert_recovered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

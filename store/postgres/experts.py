@@ -10,6 +10,8 @@ from sqlalchemy import Connection, RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from store.errors import NotFound, RequestConflict
+from store.health import Health
+from store.needs import Capabilities
 from store.newer import known_or_newer
 from store.postgres.notify import announce
 from store.postgres.rows import utc
@@ -33,6 +35,8 @@ class PostgresExperts:
                 client=dict(expert.client),
                 added_at=expert.added_at,
                 status_changed_at=expert.status_changed_at,
+                capabilities=expert.capabilities.to_json(),
+                health=expert.health.to_json(),
                 **_baseline_row(expert.baseline),
                 **asdict(expert.price),
             )
@@ -64,6 +68,27 @@ class PostgresExperts:
 
     def set_client(self, name: ExpertId, client: Mapping[str, str]) -> None:
         self._change_known(name, {"client": dict(client)})
+
+    def set_capabilities(self, name: ExpertId, capabilities: Capabilities) -> None:
+        self._change_known(name, {"capabilities": capabilities.to_json()})
+
+    def set_health(self, name: ExpertId, *, before: Health, after: Health) -> bool:
+        held = self._connection.scalar(
+            select(experts.c.health).where(experts.c.name == name).with_for_update()
+        )
+        if Health.from_json(held) != before:
+            return False
+        return self._change(name, {"health": after.to_json()})
+
+    def recover(self, expert: Expert, *, health: Health, now: datetime) -> bool:
+        locked = select(experts).where(experts.c.name == expert.name).with_for_update()
+        row = self._connection.execute(locked).mappings().one_or_none()
+        held = None if row is None else _expert(row)
+        if held is None or not held.is_failing or held.health != expert.health:
+            return False
+        status = ExpertStatus(expert.health.was)
+        changes = {"status": status, "status_changed_at": now, "health": health.to_json()}
+        return self._change(expert.name, changes)
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:
         self._change_known(name, _baseline_row(baseline))
@@ -101,6 +126,8 @@ def _expert(row: RowMapping) -> Expert:
             seq=row["baseline_seq"],
             reference=row["baseline_reference"],
         ),
+        capabilities=Capabilities.from_json(row["capabilities"]),
+        health=Health.from_json(row["health"]),
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from store.clock import Clock, SystemClock
 from store.errors import StoreUnavailable
+from store.postgres.calls import PostgresCalls
 from store.postgres.connecting import make_engine, raw_connection, translated
 from store.postgres.decisions import PostgresDecisions
 from store.postgres.experts import PostgresExperts
@@ -40,6 +41,7 @@ class PostgresTransaction:
         self.states = PostgresStates(connection)
         self.policies = PostgresPolicies(connection)
         self.outbox = PostgresOutbox(connection, clock)
+        self.calls = PostgresCalls(connection)
         self.operations = PostgresOperations(connection)
         self.upkeep = PostgresUpkeep(connection, partitions)
 

@@ -61,6 +61,18 @@ class PostgresPolicies:
         return version
 
 
+_FIRST_KINDS = frozenset(
+    {
+        AlertKind.EXPERT_REGRESSION,
+        AlertKind.LABEL_STARVATION,
+        AlertKind.STATE_REFUSED,
+        AlertKind.PARTITION_MISSING,
+    }
+)
+"""Those that every version can read. The program before migration 0002 stops at another one, so a
+newer kind stands in a column of its own, and under the nearest that it knows in the old one."""
+
+
 class PostgresOperations:
     """``store.ledger.Operations``."""
 
@@ -69,7 +81,8 @@ class PostgresOperations:
 
     def raise_alert(self, alert: Alert) -> Alert:
         added = insert(alerts).values(
-            kind=alert.kind,
+            kind=alert.kind if alert.kind in _FIRST_KINDS else AlertKind.EXPERT_REGRESSION,
+            newer_kind=None if alert.kind in _FIRST_KINDS else alert.kind,
             subject=alert.subject,
             message=alert.message,
             guarantee=alert.guarantee,
@@ -82,7 +95,7 @@ class PostgresOperations:
         newest = select(alerts).order_by(alerts.c.alert_id.desc()).limit(limit)
         return [
             Alert(
-                kind=known_or_newer(AlertKind, row["kind"]),
+                kind=known_or_newer(AlertKind, row["newer_kind"] or row["kind"]),
                 subject=row["subject"],
                 message=row["message"],
                 guarantee=row["guarantee"],

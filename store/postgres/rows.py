@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import RowMapping
 
 from store.facts import Decided
+from store.needs import Needs
 from store.newer import known_or_newer
 from store.records import (
     Decision,
@@ -84,6 +85,8 @@ def decision_row(decision: Decision, day: date) -> dict[str, object]:
         {name: getattr(one, name) for name in _RETRIEVED} for one in decision.retrieved
     ]
     details["timings_us"] = dict(decision.timings_us)
+    details["needs"] = decision.needs.to_json()
+    details["excluded"] = dict(decision.excluded)
     row: dict[str, object] = {name: getattr(decision, name) for name in _COLUMNS}
     return row | {"day": day, "seq": decision.seq, "details": details}
 
@@ -107,6 +110,9 @@ def decision_of(row: RowMapping) -> Decision:
             Retrieved(**{name: one[name] for name in _RETRIEVED}) for one in details["retrieved"]
         ),
         timings_us=details["timings_us"],
+        # Absent where the program before migration 0002 decided.
+        needs=Needs.from_json(details.get("needs")),
+        excluded=details.get("excluded", {}),
         **values,
     )
 
@@ -141,6 +147,7 @@ def sampled_of(row: RowMapping) -> SampledRequest:
         decided_at=utc(row["decided_at"]),
         tenant=row["tenant"],
         embedding=vector_of(row["vector_fp16"]),
+        needs=Needs.from_json(row["details"].get("needs")),
     )
 
 

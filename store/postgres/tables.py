@@ -132,6 +132,7 @@ responses = Table(
     Column("request_id", Text, primary_key=True),
     Column("expert", Text, nullable=False),
     *_answer(),
+    Index("ix_responses_received_at", "received_at", postgresql_using="brin"),
     Index(
         "ix_responses_output_tokens",
         "expert",
@@ -147,6 +148,7 @@ shadow_answers = Table(
     Column("request_id", Text, primary_key=True),
     Column("expert", Text, primary_key=True),
     *_answer(),
+    Index("ix_shadow_answers_received_at", "received_at", postgresql_using="brin"),
     Index(
         "ix_shadow_answers_output_tokens",
         "expert",
@@ -164,6 +166,16 @@ parked_responses = Table(  # not by day: rows live ten minutes, and have no deci
     Column("original", LargeBinary, nullable=False),
     Column("parked_at", Instant, nullable=False),
     Index(None, "parked_at"),
+)
+failed_calls = Table(
+    "failed_calls",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("expert", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("error", Text, nullable=False),
+    Column("failed_at", Instant, nullable=False),
+    Index(None, "failed_at"),
 )
 judge_tasks = Table(
     "judge_tasks",
@@ -237,6 +249,8 @@ experts = Table(
     Column("baseline_floor", Double),
     Column("baseline_seq", BigInteger, nullable=False),
     Column("baseline_reference", Text),
+    Column("capabilities", JSONB),
+    Column("health", JSONB),
     CheckConstraint(
         "status IN ('registered', 'described', 'shadow', 'ramping', 'certified', 'paused',"
         " 'retired')",
@@ -334,6 +348,7 @@ alerts = Table(
     metadata,
     Column("alert_id", BigInteger, Identity(always=True), primary_key=True),
     Column("kind", Text, nullable=False),
+    Column("newer_kind", Text),
     Column("subject", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("guarantee", Text, nullable=False),

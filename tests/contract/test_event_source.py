@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 
 from ingest.broker import KafkaSink, KafkaSource
-from ingest.broker_client import event_of
 from ingest.broker_connection import ForgottenSocket
 from ingest.broker_upkeep import KafkaReader, ensure_topics
 from ingest.letters import TopicReader
@@ -352,15 +350,6 @@ def test_a_socket_that_the_library_forgets_is_closed_quietly() -> None:
         del kept  # a warning would fail the test
         other.settimeout(1.0)
         assert other.recv(1) == b""
-
-
-@pytest.mark.parametrize("milliseconds", [2**62, -(2**62), 2**52])
-def test_a_time_that_no_calendar_has_does_not_end_the_reader(milliseconds: int) -> None:
-    """Bug: one such message, sent by anybody, ended every process that read its partition."""
-    record = SimpleNamespace(
-        topic="t", value=b"v", key=None, partition=0, offset=1, headers=(), timestamp=milliseconds
-    )
-    assert event_of(record).sent_at == datetime.fromtimestamp(0, UTC)
 
 
 @pytest.mark.kafka

@@ -10,6 +10,7 @@ import pytest
 from store.clock import ManualClock
 from store.errors import EventRejected, NotFound, RequestConflict, StateSuperseded
 from store.ledger import Ledger
+from store.needs import UNDECLARED, Capabilities, Needs
 from store.records import (
     ApiKey,
     AuditEntry,
@@ -26,12 +27,14 @@ from tests.factories import (
     STRONG,
     alert,
     calibration,
+    decided,
     expert,
     feedback,
     later,
     message,
     settings,
     state,
+    task,
 )
 
 # Experts
@@ -83,6 +86,40 @@ def test_concurrent_status_changes_succeed_once(ledger: Ledger) -> None:
             )
 
     assert sum(at_once(6, change)) == 1
+
+
+CAN = Capabilities(
+    context_tokens=8_000, max_output_tokens=900, tools=True, json_mode=True, regions=("eu", "us")
+)
+
+
+def test_what_an_expert_declares_is_kept_and_changes(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.experts.add(expert())
+        tx.experts.add(expert("strong", capabilities=CAN))
+        assert tx.experts.find(CHEAP) == expert()
+        assert tx.experts.find(STRONG) == expert("strong", capabilities=CAN)
+        tx.experts.set_capabilities(CHEAP, CAN)
+        tx.experts.set_capabilities(STRONG, UNDECLARED)
+        assert [e.capabilities for e in tx.experts.all()] == [CAN, UNDECLARED]
+    with pytest.raises(NotFound), ledger.begin() as tx:
+        tx.experts.set_capabilities(ExpertId("ghost"), CAN)
+
+
+def test_what_a_request_needs_is_kept_with_its_decision(ledger: Ledger) -> None:
+    needs = Needs(
+        tools=True, regions=("eu",), output_tokens=7, allowed=("cheap", "strong"), input_tokens=40
+    )
+    with ledger.begin() as tx:
+        tx.decisions.record([decided("r1", needs=needs, excluded={"mid": "tools"}, due_experts=())])
+        tx.tasks.add([task("r1", experts=())])
+    with ledger.begin() as tx:
+        found = tx.decisions.find(R1)
+        assert found is not None
+        assert (found.needs, found.excluded) == (needs, {"mid": "tools"})
+        assert [r.needs for r in tx.decisions.sampled([R1])] == [needs]
+        leased = tx.tasks.lease(worker="w", now=NOON, lease_s=9.0, limit=9)
+        assert [t.experts for t in leased] == [()]
 
 
 def test_price_and_baseline_change_only_for_a_known_expert(ledger: Ledger) -> None:

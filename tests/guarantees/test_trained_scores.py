@@ -151,7 +151,7 @@ def test_the_shipped_loop_of_learning_and_rescoring_holds_the_promise() -> None:
     for run in range(40):
         model, rows = shipped(rng, run)
         window = calibration_window(
-            rescore(rows, model),
+            rescore(rows, model, ()),
             {CHEAP},
             last_seq=LABELS,
             from_seq=0,

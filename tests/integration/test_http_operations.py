@@ -11,7 +11,8 @@ from starlette.testclient import TestClient
 
 from online.snapshot import dump
 from store.errors import StateSuperseded
-from store.records import SAFE, Reason, RoutingStateRecord
+from store.health import HEALTHY, Health
+from store.records import SAFE, ExpertStatus, Reason, RoutingStateRecord
 from tests import factories
 from tests.integration.http_harness import EXPERT, Api, error_of
 from tests.unit import state_fakes
@@ -53,9 +54,57 @@ def test_an_expert_is_registered_listed_priced_and_paused(api: Api, client: Test
         }
 
 
+def test_what_an_expert_can_do_is_declared_shown_and_changed_as_a_whole(
+    api: Api, client: TestClient
+) -> None:
+    admin = api.keys["admin"]
+    can = {"context_tokens": 8_000, "tools": True, "regions": ["eu"]}
+    nothing: dict[str, Any] = {
+        "context_tokens": None,
+        "max_output_tokens": None,
+        "tools": False,
+        "json_mode": False,
+        "regions": [],
+    }
+    added = client.post("/v1/experts", json=EXPERT | {"capabilities": can}, headers=admin)
+    path = "/v1/experts/vendor/new-1.5"
+    changed = client.patch(path, json={"capabilities": {"json_mode": True}}, headers=admin)
+    priced = client.patch(path, json={"price": {"request_usd": 0.5}}, headers=admin)
+
+    assert added.json()["capabilities"] == nothing | can
+    assert changed.json()["capabilities"] == nothing | {"json_mode": True}
+    assert priced.json()["capabilities"] == changed.json()["capabilities"]
+
+
+def test_a_pause_for_failing_calls_is_shown_and_can_be_taken_over(
+    api: Api, client: TestClient
+) -> None:
+    now = factories.later(9)
+    with api.ledger.begin() as tx:
+        tx.experts.set_status(
+            factories.CHEAP,
+            before=ExpertStatus.REGISTERED,
+            after=ExpertStatus.PAUSED,
+            now=now,
+        )
+        failing = Health(was="registered", since=now, error="timeout", probes=2, episodes=1)
+        tx.experts.set_health(factories.CHEAP, before=HEALTHY, after=failing)
+    shown = client.get("/v1/experts").json()["experts"][0]
+    taken = client.patch(
+        "/v1/experts/cheap", json={"status": "paused"}, headers=api.keys["admin"]
+    ).json()
+
+    assert (shown["status"], shown["is_failing"]) == ("paused", True)
+    assert (shown["health"]["error"], shown["health"]["probes"]) == ("timeout", 2)
+    assert (taken["status"], taken["is_failing"]) == ("paused", False)
+
+
 @pytest.mark.parametrize(
     ("field", "change"),
     [
+        ("capabilities.context_tokens", {"capabilities": {"context_tokens": 0}}),
+        ("capabilities.regions.0", {"capabilities": {"regions": [""]}}),
+        ("capabilities.vision", {"capabilities": {"vision": True}}),
         ("price", {"price": {"input_usd_per_mtok": 0.0}}),
         ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": -1}}),
         ("price.input_usd_per_mtok", {"price": {"input_usd_per_mtok": "1"}}),

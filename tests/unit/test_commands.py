@@ -6,12 +6,14 @@ import threading
 
 import pytest
 
+from ingest.cli_declaring import declared
 from ingest.commands import Operator
 from store.clock import ManualClock
 from store.errors import EventRejected, NotFound, RequestConflict, SettingsInvalid
 from store.memory import MemoryLedger
+from store.needs import Capabilities
 from store.policy import LARGEST
-from store.records import ExpertId, ExpertStatus, Price
+from store.records import Baseline, ExpertId, ExpertStatus, Price
 from tests import factories
 from tests.unit.loop_fakes import loop, traffic
 
@@ -55,6 +57,34 @@ def status_of(ledger: MemoryLedger, name: str) -> ExpertStatus:
         found = tx.experts.find(ExpertId(name))
     assert found is not None
     return found.status
+
+
+def test_what_an_expert_can_do_is_declared_and_its_baseline_starts_over(
+    ledger: MemoryLedger, operator: Operator
+) -> None:
+    with_pool(operator, "strong", "cheap")
+    with ledger.begin() as tx:
+        tx.experts.set_baseline(factories.CHEAP, Baseline(floor=0.9, seq=3))
+    can = declared(["context=8000", "tools", "region=eu", "region=us", "region=eu"])
+    operator.declare("cheap", can)
+    with ledger.begin() as tx:
+        found = tx.experts.find(factories.CHEAP)
+        assert tx.operations.audit_trail(limit=1)[0].action == "expert.declared"
+    assert found is not None
+    assert found.capabilities == Capabilities(
+        context_tokens=8_000, tools=True, regions=("eu", "us")
+    )
+    assert found.baseline == Baseline()
+    with pytest.raises(EventRejected, match="context_tokens"):
+        operator.declare("cheap", declared(["context=0"]))
+    with pytest.raises(NotFound):
+        operator.declare("ghost", can)
+
+
+@pytest.mark.parametrize("word", ["tool", "context=", "context=-1", "context=2k", "region=", ""])
+def test_a_word_that_is_nothing_an_expert_can_do_is_refused(word: str) -> None:
+    with pytest.raises(SettingsInvalid, match="context=TOKENS"):
+        declared(["tools", word])
 
 
 def test_the_first_policy_needs_a_reference(operator: Operator) -> None:

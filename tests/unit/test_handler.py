@@ -18,8 +18,10 @@ from ingest.wire import decode_decision
 from store.clock import ManualClock
 from store.errors import EventRejected, StoreUnavailable
 from store.facts import Recorded, ResponseOutcome
+from store.health import CallError
 from store.ledger import Transaction
 from store.memory import MemoryLedger
+from store.needs import Capabilities, Needs
 from store.records import (
     Decision,
     ExpertId,
@@ -150,6 +152,29 @@ def test_another_prompt_under_one_id_is_a_conflict(desk: Desk) -> None:
         assert tx.decisions.find(RequestId("r1")) == first
 
 
+def test_what_a_request_needs_is_stored_shown_and_sampled_alike(desk: Desk) -> None:
+    """Nobody but the reference can serve: sampled all the same, with nobody due."""
+    able = Capabilities(tools=True)
+    state = desk.live.current()
+    assert state is not None
+    pool = tuple(
+        replace(m, capabilities=able) if m.name == state_fakes.STRONG else m for m in state.pool
+    )
+    desk.live.swap(replace(state, version=8, pool=pool))
+    (decided,) = desk.decide(asked("r1", needs=Needs(tools=True)))
+    others = set(state_fakes.NAMES) - {state_fakes.STRONG}
+    assert (decided.expert, decided.due_experts) == (state_fakes.STRONG, ())
+    assert decided.excluded == dict.fromkeys(others, "tools")
+    assert decided.is_sampled
+    with desk.ledger.begin() as tx:
+        assert tx.decisions.sampled([decided.request_id])[0].needs == decided.needs
+    sent = decode_decision(desk.broker.events("router.decisions")[0].value)
+    assert (sent.excluded, sent.needs) == (decided.excluded, decided.needs)
+    refused = desk.handler.on_prompts([asked("r2", needs=Needs(json_mode=True))])[0]
+    assert isinstance(refused, EventRejected)
+    assert refused.code == "reference_cannot_serve"
+
+
 def test_a_pin_is_outside_the_promise(desk: Desk) -> None:
     (decided,) = desk.decide(asked("r1", pinned_expert=ExpertId("a")))
     assert (decided.expert, decided.reason) == ("a", Reason.PINNED)
@@ -191,6 +216,25 @@ def test_a_response_of_an_unknown_expert_costs_no_other(desk: Desk) -> None:
     assert isinstance(found[0], EventRejected)
     assert found[0].code == "unknown_expert"
     assert found[1:] == [ResponseOutcome.NEW, ResponseOutcome.UNKNOWN_REQUEST]
+
+
+def test_a_failed_call_is_no_answer_and_leaves_room_for_one(desk: Desk) -> None:
+    """It counts once for the expert's health, and the request is judged on shadow answers."""
+    (decided,) = desk.decide(asked("r1"))
+    timeout = factories.response("r1", expert=decided.expert, error=CallError.TIMEOUT, text=None)
+    early = factories.response("later", expert=decided.expert, error=CallError.TIMEOUT)
+    found = desk.handler.on_responses([timeout, timeout, early])
+    assert found == [ResponseOutcome.NEW, ResponseOutcome.DUPLICATE, ResponseOutcome.NEW]
+    with desk.ledger.begin() as tx:
+        assert tx.responses.find(decided.request_id) is None
+        assert tx.tasks.counts()["pending"] == 1
+        failed = tx.calls.failures(decided.expert, after=factories.NOON, limit=9)
+    assert {(f.request_id, f.error) for f in failed} == {("r1", "timeout"), ("later", "timeout")}
+    answer = factories.response("r1", expert=state_fakes.STRONG)
+    assert desk.handler.on_responses([answer]) == [ResponseOutcome.NEW]
+    with desk.ledger.begin() as tx:
+        assert tx.responses.find(decided.request_id) == answer
+        assert tx.tasks.counts()["pending"] == 1
 
 
 def test_the_response_side_does_not_decide(desk: Desk) -> None:

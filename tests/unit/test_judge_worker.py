@@ -12,6 +12,7 @@ from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
 from judge.worker import LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S, UNREADABLE_TRIES, JudgeWorker
 from online.clients import Answer
+from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, VerdictUnreadable
 from store.memory import MemoryLedger
@@ -143,6 +144,22 @@ def test_the_served_answer_is_not_asked_again_and_shadow_answers_are_asked_once(
     assert bench.asked == [MID, STRONG]
     assert outage.asked[0].answer_a.text == "4"
     assert outage.asked[0].answer_b.text == "shadow"
+
+
+def test_a_request_with_nobody_to_judge_asks_nobody_and_still_has_a_row() -> None:
+    bench = Bench()
+    with bench.ledger.begin() as tx:
+        tx.decisions.record([decided("r9", due_experts=(), expert=STRONG)])
+        tx.responses.record([response("r9", expert=STRONG)])
+        tx.tasks.add([task("r9", experts=())])
+    judge = ScriptedJudge()
+    bench.worker(judge).step()
+    found = [x for x in bench.labels() if x.request_id == "r9"]
+    assert outcomes(found) == {STRONG: (1, None)}
+    assert not [q for q in judge.asked if q.request_id == "r9"]
+    window = LabelWindow()
+    window.read(bench.ledger)
+    assert {row.request.request_id for row in window.rows()} == {"r0", "r9"}
 
 
 def test_an_outage_gives_the_task_back_without_counting() -> None:

@@ -10,6 +10,7 @@ import pytest
 from ingest.local import LocalLoop
 from recalibrate.lifecycle import ORDER, PROBES, Progress, next_status
 from store.memory_tables import Tables
+from store.needs import Capabilities
 from store.records import PROBE, TRAFFIC, ExpertId, ExpertStatus, Price, Reason
 from tests.factories import expert
 from tests.unit.loop_fakes import (
@@ -35,6 +36,37 @@ S = ExpertStatus
 
 
 pytestmark = pytest.mark.usefixtures("few_cycles")
+
+
+def test_an_expert_without_room_for_any_request_is_never_asked_and_costs_no_other() -> None:
+    """Its missing labels are no losses: the others earn and keep their place."""
+    made = loop(traffic(TRAINED + 100))
+    with made.ledger.begin() as tx:
+        tx.experts.set_capabilities(TINY, Capabilities(context_tokens=100))
+    served = run(made)
+    with made.ledger.begin() as tx:
+        labels = tx.labels.settled_since(0).labels
+    assert {x.expert for x in labels if x.request_id in list(made.traffic.prompts)[16:]} == {
+        STRONG,
+        SMALL,
+    }
+    assert expert_of(made, SMALL).status is S.CERTIFIED
+    assert state_of(made).safe_reason is None
+    assert cheap_share(served[TRAINED:]) > 0.3
+    assert {s.decision.excluded.get(TINY) for s in served[16:]} == {"context_window"}
+
+
+def test_an_expert_is_not_probed_on_what_it_could_not_serve() -> None:
+    made = trained()
+    for name, room in (("new", 10_000), ("narrow", 100)):
+        can = Capabilities(context_tokens=room)
+        with made.ledger.begin() as tx:
+            tx.experts.add(expert(name, capabilities=can, added_at=made.clock.now()))
+    made.settle(judge=False)
+    with made.ledger.begin() as tx:
+        waiting = tx.tasks.lease(worker="w", now=made.clock.now(), lease_s=9.0, limit=999)
+    assert {t.experts for t in waiting} == {(NEW,)}
+    assert expert_of(made, ExpertId("narrow")).status is S.SHADOW
 
 
 def progress(**changes: Any) -> Progress:

@@ -46,7 +46,7 @@ def evidence(made: LocalLoop) -> Evidence:
     assert inputs is not None
     assert state.model is not None
     rows = settled(window.rows(), watermark=inputs.watermark, reference=STRONG)
-    labels = rescore(rows, state.model)
+    labels = rescore(rows, state.model, inputs.experts)
     return Evidence(state=state, labels=labels, last_seq=inputs.last_seq, from_seq=0)
 
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 import jsonschema
 import numpy as np
@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from ingest import wire
 from store.errors import EventRejected
+from store.health import CallError
+from store.needs import Needs
 from store.records import (
     Alert,
     AlertKind,
@@ -151,6 +153,28 @@ def test_a_prompt_is_refused_with_code_and_field(
     assert refusal(lambda: prompt(**changes)) == (code, field)
 
 
+@pytest.mark.parametrize(
+    ("needs", "code", "field"),
+    [
+        ("tools", "wrong_type", "needs"),
+        ({"tools": "yes"}, "wrong_type", "needs.tools"),
+        ({"json_mode": 1}, "wrong_type", "needs.json_mode"),
+        ({"regions": []}, "empty_field", "needs.regions"),
+        ({"regions": ["eu", ""]}, "empty_field", "needs.regions[1]"),
+        ({"regions": ["r"] * 33}, "too_many_items", "needs.regions"),
+        ({"output_tokens": -1}, "negative_number", "needs.output_tokens"),
+    ],
+)
+def test_needs_are_refused_with_code_and_field(needs: object, code: str, field: str) -> None:
+    assert refusal(lambda: prompt(needs=needs)) == (code, field)
+
+
+def test_needs_are_optional_and_unknown_ones_are_accepted() -> None:
+    assert prompt().needs == prompt(needs=None).needs == prompt(needs={"speed": 9}).needs == Needs()
+    # The body of an OpenAI call may be passed on as it is: its tools are not our needs.
+    assert prompt(tools=[{"type": "function"}]).needs == Needs()
+
+
 @pytest.mark.parametrize("length", [1, 200])
 def test_an_id_has_up_to_200_characters(length: int) -> None:
     assert prompt(request_id="é" * length).request_id == "é" * length
@@ -180,6 +204,8 @@ def test_an_hour_ahead_is_still_accepted() -> None:
         ({"output_tokens": 10**400}, "out_of_range", "output_tokens"),
         ({"latency_ms": [1]}, "wrong_type", "latency_ms"),
         ({"text": 5}, "wrong_type", "text"),
+        ({"error": "sulking"}, "unknown_value", "error"),
+        ({"error": True}, "wrong_type", "error"),
         ({"text": "a\x00"}, "control_character", "text"),
         ({"text": "x" * (wire.RESPONSE_BYTES + 1)}, "text_too_long", "text"),
     ],
@@ -263,6 +289,12 @@ amounts = st.floats(0, 1e9).map(abs)
 counts = st.integers(0, 2**31 - 1)
 serials = st.integers(0, 2**63 - 1)
 
+stated: dict[str, st.SearchStrategy[Any]] = {
+    "tools": st.booleans(),
+    "json_mode": st.booleans(),
+    "regions": st.none() | st.lists(ids, min_size=1, max_size=3, unique=True).map(tuple),
+    "output_tokens": st.none() | counts,
+}
 prompts = st.builds(
     PromptReceived,
     request_id=requests,
@@ -272,6 +304,7 @@ prompts = st.builds(
     session_id=st.none() | ids,
     allowed_experts=st.none() | st.lists(experts, min_size=1, max_size=4, unique=True).map(tuple),
     pinned_expert=st.none() | experts,
+    needs=st.builds(Needs, **stated),
 )
 responses = st.builds(
     ResponseReceived,
@@ -283,6 +316,7 @@ responses = st.builds(
     input_tokens=st.none() | counts,
     output_tokens=st.none() | counts,
     latency_ms=st.none() | amounts,
+    error=st.none() | st.sampled_from(CallError),
 )
 feedbacks = st.builds(
     Feedback,
@@ -328,6 +362,13 @@ decisions = st.builds(
     degraded=st.booleans(),
     timings_us=st.dictionaries(texts, serials, max_size=3),
     seq=st.none() | serials,
+    needs=st.builds(
+        Needs,
+        allowed=st.none() | st.lists(ids, max_size=3, unique=True).map(tuple),
+        input_tokens=counts,
+        **stated,
+    ),
+    excluded=st.dictionaries(experts, ids, max_size=3),
 )
 labels = st.builds(
     Label,

@@ -1,0 +1,54 @@
+"""Calls of experts in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from store.facts import FailedCall
+from store.health import CallError
+from store.memory_tables import Journal
+from store.records import ExpertId
+
+
+class MemoryCalls:
+    """``store.facts.Calls``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tables = journal.tables
+        self._held = journal.tables.failed_calls
+
+    def record(self, failed: Sequence[FailedCall]) -> int:
+        before = len(self._held)
+        for call in failed:
+            key = (call.request_id, call.expert, call.source)
+            if key not in self._held:
+                self._journal.put(self._held, key, call)
+        return len(self._held) - before
+
+    def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
+        counts = Counter(call.expert for call in self._counted(after))
+        return {expert for expert, count in counts.items() if count >= at_least}
+
+    def failures(self, expert: ExpertId, *, after: datetime, limit: int) -> list[FailedCall]:
+        own = [call for call in self._counted(after) if call.expert == expert]
+        return sorted(own, key=lambda call: call.failed_at, reverse=True)[:limit]
+
+    def answered(self, expert: ExpertId, *, after: datetime, limit: int) -> int:
+        answers = (*self._tables.responses.values(), *self._tables.shadows.values())
+        return min(limit, sum(a.expert == expert and a.received_at > after for a in answers))
+
+    def forget(self, *, before: datetime) -> int:
+        old = [key for key, call in self._held.items() if call.failed_at < before]
+        for key in old:
+            self._journal.drop(self._held, key)
+        return len(old)
+
+    def _counted(self, after: datetime) -> list[FailedCall]:
+        return [
+            call
+            for call in self._held.values()
+            if call.failed_at > after and call.error is not CallError.REFUSED
+        ]
