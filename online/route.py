@@ -23,7 +23,6 @@ from store.policy import OBSERVE, OFF
 from store.records import (
     SAFE,
     ExpertId,
-    ExpertStatus,
     Float32Array,
     FloatArray,
     PromptReceived,
@@ -125,14 +124,15 @@ def admitted(
     Eligibility uses the nominal costs, as the labels behind λ do.
     """
     names, reference = model.columns, state.policy.reference
-    certified = np.array([state.members[n].status is ExpertStatus.CERTIFIED for n in names])
     preferred = preference(
         quality[None],
         model.relative_costs,
         policy=state.policy.policy,
         cost_weight=state.policy.cost_weight,
     )
-    members = eligible(quality[None], preferred, certified, reference=names.index(reference))[0]
+    members = eligible(quality[None], preferred, state.certified, reference=names.index(reference))[
+        0
+    ]
     rows = np.flatnonzero(members & (quality > threshold)).tolist()
     return sorted(rows, key=lambda i: -quality[i])
 
@@ -156,7 +156,7 @@ def _routed(
     scores = score(model, embedding[None], excluded=entry)
     names = model.columns
     quality = jittered(scores.quality, [prompt.request_id], names)[0]
-    costs = state.relative_costs(names, count_tokens(prompt.text))
+    costs = state.relative_costs(count_tokens(prompt.text))
     utility = quality - state.policy.cost_weight * costs
     found = model.index(entry, state.nominal_costs).search(
         scores.query, cost_weight=state.policy.cost_weight
@@ -259,9 +259,7 @@ def _explored(
     """
     if not explore or state.threshold >= SAFE:
         return names[chosen], reason, 1.0
-    ramping = [
-        m.name for m in state.pool if m.status is ExpertStatus.RAMPING and _allowed(m.name, prompt)
-    ]
+    ramping = [name for name in state.ramping if _allowed(name, prompt)]
     quota = state.policy.ramp_quota if ramping else 0.0
     if draw("ramp", prompt.request_id) < quota:
         pick = int(draw("ramp-expert", prompt.request_id) * len(ramping))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from online.clusters import membership
-from online.isotonic import KNOTS
+from online.isotonic import apply_knots
 from online.retrieve import DescriptorIndex
 from store.records import FOLDS, ExpertId, Float32Array, FloatArray
 
@@ -106,12 +106,7 @@ def score(model: ScorerModel, embeddings: Float32Array, *, excluded: int) -> Sco
     query = unit_rows(weights)
     cosine = query @ model.descriptors[excluded].T
     table = weights @ model.table[excluded]
-    calibrated = np.column_stack(
-        [
-            np.interp(cosine[:, m], KNOTS, model.calibration[excluded, m])
-            for m in range(len(model.columns))
-        ]
-    )
+    calibrated = apply_knots(cosine, model.calibration[excluded])
     known = model.evidence[excluded] >= MIN_EVIDENCE
     quality = np.where(known, np.clip((table + calibrated) / 2.0, 0.0, 1.0), np.nan)
     return Scores(cosine, table, calibrated, quality, query)
