@@ -40,6 +40,11 @@ def short_texts(count: int) -> list[str]:
     return [f"{t} {i}: " + " ".join(rng.choices(WORDS[t], k=6)) for i, t in enumerate(topics)]
 
 
+def process_ids(stage: Stage) -> dict[str, int]:
+    """Return the number of each process of a stage."""
+    return {name: process.pid for name, (process, _) in stage._processes.items()}
+
+
 def until(found: Callable[[], object], *, what: str, every_s: float = 0.02) -> None:
     """Wait until ``found`` returns something true."""
     give_up = CLOCK.monotonic() + LIMIT_S
