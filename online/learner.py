@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
 
 from online.learn import JudgedRequest, LearnSettings, OnlineLearner
 from online.scorer import ScorerModel
@@ -52,7 +55,9 @@ class LabelWindow:
                 self.cursor = settled.cursor
                 return None
             fresh = {x.request_id for x in settled.labels} - self._by_id.keys()
-            for request in tx.decisions.sampled(fresh):
+            for read in tx.decisions.sampled(fresh):
+                # As the ledger keeps it: exact, and most of a judged request's memory.
+                request = replace(read, embedding=read.embedding.astype(np.float16))
                 self._by_id[request.request_id] = JudgedRequest(request=request)
                 insort(self._order, (request.seq, request.request_id))
         touched = {seq for x in settled.labels if (seq := self._merge(x)) is not None}

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 
 import numpy as np
+import numpy.typing as npt
 
 from online.clusters import membership
 from online.isotonic import apply_knots
@@ -100,8 +101,8 @@ class Scores:
     """float64[n, K]: unit membership vectors, the retrieval queries."""
 
 
-def score(model: ScorerModel, embeddings: Float32Array, *, excluded: int) -> Scores:
-    """Return the scores of float32[n, d] prompts by the entry fitted without one fold."""
+def score(model: ScorerModel, embeddings: npt.NDArray[np.floating], *, excluded: int) -> Scores:
+    """Return the scores of float[n, d] prompts by the entry fitted without one fold."""
     weights = membership(embeddings, model.centroids[excluded])
     query = unit_rows(weights)
     cosine = query @ model.descriptors[excluded].T

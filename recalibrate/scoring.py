@@ -89,7 +89,7 @@ class ScorerSource:
         return self._fitted(first)
 
     def _fitted(self, first: Sequence[SampledRequest]) -> Float32Array:
-        embeddings = np.stack([r.embedding for r in first])
+        embeddings = np.stack([r.embedding for r in first]).astype(np.float32)
         centroids = fit_centroids(embeddings, [r.fold for r in first])
         payload = save({"centroids": centroids})
         with self._ledger.begin() as tx:

@@ -169,6 +169,17 @@ def test_a_restart_reads_every_label_before_it_learns(monkeypatch: pytest.Monkey
     assert (window.labels, len(window)) == (len(ALL_LABELS), REQUESTS)
 
 
+def test_a_judged_request_takes_no_more_memory_for_its_vector_than_in_the_ledger() -> None:
+    held, window = ledger(), LabelWindow()
+    with held.begin() as tx:
+        tx.labels.add([], ALL_LABELS)
+        stored = {r.request_id: r.embedding for r in tx.decisions.sampled([RequestId("r3")])}
+    window.read(held)
+    (row,) = (r for r in window.rows() if r.request.request_id == "r3")
+    assert row.request.embedding.nbytes == 2 * len(row.request.embedding)
+    assert row.request.embedding.tolist() == stored[RequestId("r3")].tolist()
+
+
 @pytest.mark.parametrize("at_most", [1, 7, 64])
 def test_learning_in_pieces_gives_the_same_bits(at_most: int) -> None:
     held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
