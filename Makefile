@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+MINUTES ?= 30
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 BIN := .venv/bin
@@ -29,10 +30,11 @@ UV_DEFAULT_INDEX=https://... Run make again: it goes on where it stopped."
 try = @echo '$(1)'; $(1) || { echo $(2) >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format docs lock clean
+.PHONY: help install demo up test check format docs lock clean \
+	bench bench-decide bench-ingest bench-swap bench-recalibrate soak
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
 install: $(INSTALLED) ## Install everything into .venv (every other target does this first)
 
@@ -72,6 +74,24 @@ lock: $(UV) ## Pin the newest allowed versions anew
 		--constraints .venv/all.lock --excludes .venv/excludes.txt --output-file .venv/new.lock
 	{ echo '# Made by `make lock`: all extras, without torch and what only torch needs.'; \
 		cat .venv/new.lock; } > requirements.lock
+
+bench: $(INSTALLED) ## Take every figure anew, against what each builds on, into docs/figures.md
+	$(BIN)/python -m benchmarks.figures
+
+bench-decide: $(INSTALLED) ## Time a decision, with and without the encoder, for 8 to 10,000 experts
+	$(BIN)/python -m benchmarks.decide
+
+bench-ingest: $(INSTALLED) ## Time responses into the ledger against consuming and copying
+	$(BIN)/python -m benchmarks.ingest
+
+bench-swap: $(INSTALLED) ## Time changes until two replicas under load serve them
+	$(BIN)/python -m benchmarks.swap
+
+bench-recalibrate: $(INSTALLED) ## Time a threshold from 1,000 to 1,000,000 labels, and MAPIE's
+	$(BIN)/python -m benchmarks.recalibrate
+
+soak: $(INSTALLED) ## Watch memory, queues and latencies under steady load: make soak MINUTES=30
+	$(BIN)/python -m benchmarks.soak $(MINUTES)
 
 clean: ## Remove caches and builds
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

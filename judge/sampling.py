@@ -74,7 +74,6 @@ def _members(state: RoutingState, scores: Mapping[ExpertId, float]) -> set[Exper
         policy=state.policy.policy,
         cost_weight=state.policy.cost_weight,
     )
-    certified = np.array([state.members[n].status is ExpertStatus.CERTIFIED for n in model.columns])
     reference = model.columns.index(state.policy.reference)
-    found = eligible(row, preferred, certified, reference=reference)[0]
+    found = eligible(row, preferred, state.certified, reference=reference)[0]
     return {name for name, inside in zip(model.columns, found, strict=True) if inside}

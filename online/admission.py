@@ -48,11 +48,28 @@ def eligible(
     members[:, reference] = False
     # NaN compares false: a reference without a score rules nobody out.
     members &= ~(preferred[:, [reference]] >= preferred)
-    for column in np.flatnonzero(certified):
-        if column != reference:
-            better = (scores[:, [column]] > scores) & (preferred[:, [column]] >= preferred)
-            members &= ~(better & members[:, [column]])
+    members &= preferred > _best_above(scores, np.where(members, preferred, -np.inf))
     return _highest(scores, members)
+
+
+def _best_above(scores: FloatArray, preferred: FloatArray) -> FloatArray:
+    """Return float64[n, M]: the highest preference among a row's strictly higher scores.
+
+    Whom a ruled-out member would rule out, its own better rules out too: one pass is enough.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")  # NaN last
+    ranked = np.take_along_axis(scores, order, axis=1)
+    highest = np.maximum.accumulate(np.take_along_axis(preferred, order, axis=1), axis=1)
+    before = np.full(scores.shape, -np.inf)
+    before[:, 1:] = highest[:, :-1]
+    # Equal scores are not above each other: all of them take what is before the first.
+    place = np.arange(scores.shape[1])
+    is_first = np.ones(scores.shape, dtype=np.bool_)
+    is_first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    first = np.maximum.accumulate(np.where(is_first, place, 0), axis=1)
+    found = np.empty_like(before)
+    np.put_along_axis(found, order, np.take_along_axis(before, first, axis=1), axis=1)
+    return found
 
 
 def _highest(scores: FloatArray, members: BoolArray) -> BoolArray:

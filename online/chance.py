@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,12 @@ def jitter(request_ids: Sequence[RequestId], experts: Sequence[ExpertId]) -> Flo
     loses its lower bound (promise.md section 2). Serving and re-scoring get identical values.
     """
     rows = np.array([_word(f"row\x1f{r}") for r in request_ids], dtype=np.uint64)
-    columns = np.array([_word(f"column\x1f{e}") for e in experts], dtype=np.uint64)
-    return _mixed(rows[:, None] ^ columns[None, :]) * (JITTER / _TWO_64)
+    return _mixed(rows[:, None] ^ _column_words(tuple(experts))) * (JITTER / _TWO_64)
+
+
+@lru_cache(maxsize=8)  # the pool is the same from one request to the next
+def _column_words(experts: tuple[ExpertId, ...]) -> npt.NDArray[np.uint64]:
+    return np.array([_word(f"column\x1f{e}") for e in experts], dtype=np.uint64)
 
 
 def _word(text: str) -> int:

@@ -31,5 +31,13 @@ def fit_knots(
 
 
 def apply_knots(raw: FloatArray, knots: FloatArray) -> FloatArray:
-    """Return the map's value at ``raw`` by linear interpolation."""
-    return np.interp(raw, KNOTS, knots)
+    """Return float64[n, M]: each column of ``raw`` by its own map of float64[M, 33].
+
+    The same numbers as ``np.interp`` column by column, without a call for each expert.
+    """
+    left = np.clip(np.searchsorted(KNOTS, raw, side="right") - 1, 0, len(KNOTS) - 2)
+    maps = np.arange(len(knots))
+    low, high = knots[maps, left], knots[maps, left + 1]
+    slope = (high - low) / (KNOTS[left + 1] - KNOTS[left])
+    inside = slope * (np.maximum(raw, KNOTS[0]) - KNOTS[left]) + low
+    return np.asarray(np.where(raw >= KNOTS[-1], high, inside))

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
 
 from online.learn import JudgedRequest, LearnSettings, OnlineLearner
 from online.scorer import ScorerModel
@@ -52,7 +55,9 @@ class LabelWindow:
                 self.cursor = settled.cursor
                 return None
             fresh = {x.request_id for x in settled.labels} - self._by_id.keys()
-            for request in tx.decisions.sampled(fresh):
+            for read in tx.decisions.sampled(fresh):
+                # As the ledger keeps it: exact, and most of a judged request's memory.
+                request = replace(read, embedding=read.embedding.astype(np.float16))
                 self._by_id[request.request_id] = JudgedRequest(request=request)
                 insort(self._order, (request.seq, request.request_id))
         touched = {seq for x in settled.labels if (seq := self._merge(x)) is not None}
@@ -103,16 +108,18 @@ class Learner:
                 (0, OnlineLearner(self._centroids, self._settings))
             ]
 
-    def replay(self, window: LabelWindow) -> ScorerModel:
-        """Return the scorer after every judged request of the window, in ledger order."""
+    def replay(self, window: LabelWindow, *, at_most: int) -> ScorerModel | None:
+        """Return the scorer after every judged request of the window, in ledger order; None if more
+        than ``at_most`` were still to be learnt: the next call goes on where this one stopped.
+        """
         seq, newest = self._checkpoints[-1]
         learner = newest.copy()
         behind = [row for row in window.rows() if row.request.seq > seq]
-        for count, row in enumerate(behind, start=1):
+        for count, row in enumerate(behind[:at_most], start=1):
             learner.learn(row)
-            if count % CHECKPOINT_EVERY == 0:
+            if count % CHECKPOINT_EVERY == 0 or count == at_most:
                 self._keep(row.request.seq, learner.copy())
-        return learner.frozen()
+        return learner.frozen() if len(behind) <= at_most else None
 
     def _keep(self, seq: int, learner: OnlineLearner) -> None:
         """Keep at most eight checkpoints: the start and the newest ones."""

@@ -73,6 +73,9 @@ class DescriptorIndex:
             return [[] for _ in queries]
         weight = min(cost_weight, _LARGEST_WEIGHT)
         asked = np.column_stack([queries, np.full(len(queries), weight)]).astype(np.float32)
+        # One thread: the index is small, and threads that meet after each of its loops wait
+        # milliseconds for each other on a busy machine. The setting is the calling thread's own.
+        faiss.omp_set_num_threads(1)
         _, ids = self._index.search(np.ascontiguousarray(asked), min(k, len(self)))
         return [[int(i) for i in row if i >= 0] for row in ids]
 

@@ -27,7 +27,6 @@ from store.policy import OBSERVE, OFF
 from store.records import (
     SAFE,
     ExpertId,
-    ExpertStatus,
     Float32Array,
     FloatArray,
     PromptReceived,
@@ -126,14 +125,15 @@ def admitted(
     Eligibility uses the nominal costs, as the labels behind λ do.
     """
     names, reference = model.columns, state.policy.reference
-    certified = np.array([state.members[n].status is ExpertStatus.CERTIFIED for n in names])
     preferred = preference(
         quality[None],
         model.relative_costs,
         policy=state.policy.policy,
         cost_weight=state.policy.cost_weight,
     )
-    members = eligible(quality[None], preferred, certified, reference=names.index(reference))[0]
+    members = eligible(quality[None], preferred, state.certified, reference=names.index(reference))[
+        0
+    ]
     rows = np.flatnonzero(members & (quality > threshold)).tolist()
     return sorted(rows, key=lambda i: -quality[i])
 
@@ -162,7 +162,7 @@ def _among(
     scores = score(model, embedding[None], excluded=entry)
     names = model.columns
     quality = jittered(scores.quality, [prompt.request_id], names)[0]
-    costs = state.relative_costs(names, count_tokens(prompt.text))
+    costs = state.relative_costs(count_tokens(prompt.text))
     utility = quality - state.policy.cost_weight * costs
     # As many more as may have to go: the best of those that can serve are retrieved.
     found = model.index(entry, state.nominal_costs).search(
@@ -270,9 +270,7 @@ def _explored(
     """
     if not explore or state.threshold >= SAFE:
         return names[chosen], reason, 1.0
-    ramping = [
-        m.name for m in state.pool if m.status is ExpertStatus.RAMPING and m.name not in excluded
-    ]
+    ramping = [name for name in state.ramping if name not in excluded]
     quota = state.policy.ramp_quota if ramping else 0.0
     if draw("ramp", prompt.request_id) < quota:
         pick = int(draw("ramp-expert", prompt.request_id) * len(ramping))

@@ -13,9 +13,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 
 import numpy as np
+import numpy.typing as npt
 
 from online.clusters import membership
-from online.isotonic import KNOTS
+from online.isotonic import apply_knots
 from online.retrieve import DescriptorIndex
 from store.records import FOLDS, ExpertId, Float32Array, FloatArray
 
@@ -100,18 +101,13 @@ class Scores:
     """float64[n, K]: unit membership vectors, the retrieval queries."""
 
 
-def score(model: ScorerModel, embeddings: Float32Array, *, excluded: int) -> Scores:
-    """Return the scores of float32[n, d] prompts by the entry fitted without one fold."""
+def score(model: ScorerModel, embeddings: npt.NDArray[np.floating], *, excluded: int) -> Scores:
+    """Return the scores of float[n, d] prompts by the entry fitted without one fold."""
     weights = membership(embeddings, model.centroids[excluded])
     query = unit_rows(weights)
     cosine = query @ model.descriptors[excluded].T
     table = weights @ model.table[excluded]
-    calibrated = np.column_stack(
-        [
-            np.interp(cosine[:, m], KNOTS, model.calibration[excluded, m])
-            for m in range(len(model.columns))
-        ]
-    )
+    calibrated = apply_knots(cosine, model.calibration[excluded])
     known = model.evidence[excluded] >= MIN_EVIDENCE
     quality = np.where(known, np.clip((table + calibrated) / 2.0, 0.0, 1.0), np.nan)
     return Scores(cosine, table, calibrated, quality, query)

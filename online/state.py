@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from online.comparator import FEATURES
 from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, expected_cost
@@ -89,16 +90,43 @@ class RoutingState:
         """Return the yardstick and safe fallback."""
         return self.members[self.policy.reference]
 
-    def relative_costs(self, columns: Sequence[ExpertId], input_tokens: int) -> FloatArray:
-        """Return float64[M]: expected cost over the reference's, by column."""
-        unit = self.reference.cost(input_tokens)
-        return np.array([self.members[name].cost(input_tokens) / unit for name in columns])
+    @cached_property
+    def columns(self) -> tuple[PoolMember, ...]:
+        """Return the pool's members in the order of the model's columns."""
+        return tuple(self.members[name] for name in (self.model.columns if self.model else ()))
+
+    @cached_property
+    def certified(self) -> npt.NDArray[np.bool_]:
+        """Return bool[M]: which columns are certified."""
+        return np.array([m.status is ExpertStatus.CERTIFIED for m in self.columns], dtype=np.bool_)
+
+    @cached_property
+    def ramping(self) -> tuple[ExpertId, ...]:
+        """Return the experts that get a quota of the traffic."""
+        return tuple(m.name for m in self.pool if m.status is ExpertStatus.RAMPING)
+
+    def relative_costs(self, input_tokens: int) -> FloatArray:
+        """Return float64[M]: expected cost over the reference's, by the model's columns."""
+        request, per_input, output = self._price_parts
+        costs = request + (input_tokens * per_input + output) / 1e6
+        return np.asarray(costs / self.reference.cost(input_tokens))
+
+    @cached_property
+    def _price_parts(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return what ``expected_cost`` adds up, by column: a request, a million input tokens, and
+        a million times the mean answer.
+        """
+        prices = [m.price for m in self.columns]
+        return (
+            np.array([p.request_usd for p in prices]),
+            np.array([p.input_usd_per_mtok for p in prices]),
+            np.array([m.mean_output_tokens * m.price.output_usd_per_mtok for m in self.columns]),
+        )
 
     @cached_property
     def nominal_costs(self) -> FloatArray:
         """Return the relative costs of the model's columns at the nominal prompt length."""
-        columns = self.model.columns if self.model else ()
-        return self.relative_costs(columns, NOMINAL_INPUT_TOKENS)
+        return self.relative_costs(NOMINAL_INPUT_TOKENS)
 
     @cached_property
     def binding(self) -> str:

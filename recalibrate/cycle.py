@@ -14,7 +14,7 @@ from online.learner import LabelWindow
 from online.state import RoutingState, pool_of
 from recalibrate import alarms
 from recalibrate.guard import approved, recompute
-from recalibrate.inputs import Inputs, Published, is_due, read_inputs
+from recalibrate.inputs import Inputs, Published, cause_of, is_due, read_inputs
 from recalibrate.lifecycle import Lifecycle, certified_names
 from recalibrate.publication import AnnounceAlert, Outcome, publish, raise_alerts
 from recalibrate.scoring import ScorerSource
@@ -70,7 +70,11 @@ class Recalibrator:
         self._start_over_if_facts_went()
         self._touched |= self._window.read(self._ledger)
         inputs = read_inputs(self._ledger, self._clock)
-        if inputs is None or not is_due(inputs, self._published, labels=self._window.labels):
+        if inputs is None:
+            return None
+        if not self._scorers.is_behind and not is_due(
+            inputs, self._published, labels=self._window.labels
+        ):
             return None
         try:
             return self._cycle(inputs)
@@ -97,10 +101,12 @@ class Recalibrator:
             self._published = Published()
         self._revision = revision
 
-    def _cycle(self, inputs: Inputs) -> int:
+    def _cycle(self, inputs: Inputs) -> int | None:
         started = self._clock.monotonic()
         model = self._scorers.scorer(inputs, self._window, self._touched)
         self._touched = set()
+        if self._scorers.is_behind and cause_of(inputs, inputs.experts) == "labels":
+            return None  # the active scorer serves already; the next step learns more
         rows = self._window.rows()
         reference = inputs.policy.reference
         known = settled(rows, watermark=inputs.watermark, reference=reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ def run_every(
 
     Due times, leases and results live in our tables: the scheduler's own job store is its memory.
     """
+    # It warns of each call that is left out while a step runs, four times a second.
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
     scheduler = BackgroundScheduler(timezone="UTC")
 
     def guarded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -13,13 +14,17 @@ from online.learn import LearnSettings
 from online.learner import LabelWindow, Learner
 from online.scorer import ScorerModel
 from online.snapshot import checksum
-from online.state import PoolMember, pool_of
+from online.state import PoolMember, RoutingState, pool_of
 from recalibrate.inputs import Inputs
 from store.clock import Clock
 from store.errors import StateRefused
 from store.ledger import Ledger
 from store.policy import PolicySettings
 from store.records import ExpertId, Float32Array, SampledRequest
+
+AT_ONCE = 1_000
+"""Judged requests learnt in one cycle, about a second's worth. A change of pool or prices makes
+learning start over, and must not wait for the end of it."""
 
 
 class ScorerSource:
@@ -28,19 +33,23 @@ class ScorerSource:
     def __init__(self, ledger: Ledger, clock: Clock, *, encoder: str) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._encoder = encoder
         self._kind = f"clusters:{encoder[:16]}"
         self._centroids: Float32Array | None = None
         self._learner: Learner | None = None
+        self.is_behind = False
+        """Whether the scorer last returned was the active one, because learning is not done."""
 
     def scorer(self, inputs: Inputs, window: LabelWindow, touched: set[int]) -> ScorerModel | None:
-        """Return the scorer after every judged request; the active one while held; None before
-        there are enough sampled prompts to cluster.
+        """Return the scorer after every judged request; the active one while held, and while
+        learning ``is_behind``; None before there are enough sampled prompts to cluster.
 
         Parameters
         ----------
         touched
             Ledger sequences whose labels changed since the last call.
         """
+        self.is_behind = False
         if self._learner is not None:
             self._learner.forget_from(touched)
         pool = pool_of(inputs.experts, output_tokens={})
@@ -53,7 +62,16 @@ class ScorerSource:
         settings = _settings(pool, inputs.policy)
         if self._learner is None or not self._learner.uses(self._centroids, settings):
             self._learner = Learner(self._centroids, settings)
-        return self._learner.replay(window)
+        while (learnt := self._learner.replay(window, at_most=AT_ONCE)) is None:
+            active = inputs.active
+            if active is None or active.encoder != self._encoder:
+                continue  # nothing to serve with meanwhile
+            if (
+                meanwhile := _repriced(active, pool, inputs.policy.reference, settings)
+            ) is not None:
+                self.is_behind = True
+                return meanwhile
+        return learnt
 
     def _clusters(self, count: int) -> Float32Array | None:
         """Return the stored clusters, or fit them once enough sampled prompts are there.
@@ -71,7 +89,7 @@ class ScorerSource:
         return self._fitted(first)
 
     def _fitted(self, first: Sequence[SampledRequest]) -> Float32Array:
-        embeddings = np.stack([r.embedding for r in first])
+        embeddings = np.stack([r.embedding for r in first]).astype(np.float32)
         centroids = fit_centroids(embeddings, [r.fold for r in first])
         payload = save({"centroids": centroids})
         with self._ledger.begin() as tx:
@@ -86,6 +104,19 @@ def held(
     if model is None or reference not in model.columns:
         return None
     return model.restricted([m.name for m in pool])
+
+
+def _repriced(
+    active: RoutingState,
+    pool: Sequence[PoolMember],
+    reference: ExpertId,
+    settings: LearnSettings,
+) -> ScorerModel | None:
+    """Return the active scorer for today's pool and prices; None where it cannot serve them."""
+    if (kept := held(active.model, pool, reference)) is None:
+        return None
+    costs = dict(zip(settings.columns, settings.relative_costs, strict=True))
+    return replace(kept, relative_costs=np.array([costs[name] for name in kept.columns]))
 
 
 def _settings(pool: Sequence[PoolMember], policy: PolicySettings) -> LearnSettings:

@@ -268,8 +268,8 @@ class SampledRequest:
     state_version: int
     decided_at: datetime
     tenant: str
-    embedding: Float32Array
-    """float32[d], unit length; stored as fp16."""
+    embedding: npt.NDArray[np.floating]
+    """float[d], unit length; stored as fp16, so it may be held as that."""
     needs: Needs = NO_NEEDS
 
 

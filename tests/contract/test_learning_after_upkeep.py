@@ -61,7 +61,9 @@ def learner_of(ledger: Ledger, clock: ManualClock) -> Recalibrator:
 
 
 def bits(window: LabelWindow) -> str:
-    return Learner(CENTROIDS, SETTINGS).replay(window).sha256()
+    learnt = Learner(CENTROIDS, SETTINGS).replay(window, at_most=len(window))
+    assert learnt is not None
+    return learnt.sha256()
 
 
 def drop_oldest(ledger: Ledger) -> None:

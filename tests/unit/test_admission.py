@@ -56,6 +56,16 @@ def test_members_are_the_undominated_by_definition(
     assert set(np.flatnonzero(found)) == set(by_definition(scores, preferred[0], certified))
 
 
+@given(st.lists(st.tuples(st.sampled_from([0.2, 0.5, 0.8]), UNIT), min_size=2, max_size=4))
+def test_equal_scores_do_not_rule_each_other_out(experts: list[tuple[float, float]]) -> None:
+    scores, costs = (np.array(x) for x in zip(*experts, strict=True))
+    preferred = preference(scores[None], costs, policy="auto", cost_weight=1.0)
+    everyone = np.ones(len(scores), dtype=bool)
+    found = eligible(scores[None], preferred, everyone, reference=0)[0]
+    expected = by_definition(scores, preferred[0], everyone.tolist())
+    assert set(np.flatnonzero(found)) == set(expected)
+
+
 @given(pools(most=4), POLICY, UNIT)
 def test_leaving_the_dominated_out_changes_no_choice(
     pool: tuple[FloatArray, FloatArray, list[bool]], how: tuple[str, float], threshold: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,17 @@ def test_every_text_has_at_least_one_token(text: str) -> None:
 
 def test_relative_costs_are_in_units_of_the_reference() -> None:
     made = state(costs={NAMES[0]: 0.4, NAMES[1]: 0.1, NAMES[2]: 0.8})
-    costs = made.relative_costs(made.model.columns if made.model else (), 100)
+    costs = made.relative_costs(100)
     assert costs[:3].tolist() == pytest.approx([1.0, 0.25, 2.0])
     assert made.members[ExpertId("a")].cost(5) == pytest.approx(0.1)
+
+
+@given(st.integers(1, 100_000), st.floats(0.0, 100.0), st.floats(0.001, 100.0))
+def test_costs_of_a_whole_pool_are_those_of_its_members(
+    tokens: int, per_input: float, per_output: float
+) -> None:
+    made = state()
+    price = Price(input_usd_per_mtok=per_input, output_usd_per_mtok=per_output, request_usd=0.01)
+    made = replace(made, pool=(made.pool[0], *(replace(m, price=price) for m in made.pool[1:])))
+    one_by_one = [m.cost(tokens) / made.reference.cost(tokens) for m in made.pool]
+    assert made.relative_costs(tokens).tolist() == one_by_one

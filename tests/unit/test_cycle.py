@@ -12,7 +12,7 @@ from ingest.announce import announce_alert
 from ingest.local import LocalLoop
 from judge.recorded import PositionBiasedJudge
 from online.snapshot import dump
-from recalibrate import inputs
+from recalibrate import inputs, scoring
 from recalibrate.cycle import Recalibrator
 from recalibrate.guard import approved
 from store.errors import StateRefused
@@ -22,6 +22,7 @@ from store.records import (
     Calibration,
     ExpertId,
     ExpertStatus,
+    Price,
     Reason,
     RoutingStateRecord,
 )
@@ -33,11 +34,13 @@ from tests.unit.loop_fakes import (
     alerts_of,
     cheap_share,
     expert_of,
+    loop,
     policy,
     regret,
     run,
     scorer_of,
     state_of,
+    traffic,
     trained,
 )
 
@@ -117,6 +120,55 @@ def test_a_policy_change_is_a_new_state(change: dict[str, float]) -> None:
     assert history(made)[0].cause == "policy"
     if "alpha" in change:
         assert after.threshold > before.threshold
+
+
+def learnt_anew(made: LocalLoop) -> int:
+    """Settle until learning has caught up; return how many states that took."""
+    before = state_of(made).version
+    for _ in range(2 * TRAINED // PIECE):
+        made.settle(judge=False)
+    return state_of(made).version - before
+
+
+PIECE = 50
+
+
+def test_a_new_price_is_in_force_before_learning_has_started_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = trained()
+    monkeypatch.setattr(scoring, "AT_ONCE", PIECE)
+    before = scorer_of(made)
+    with made.ledger.begin() as tx:
+        tx.experts.set_price(SMALL, Price(request_usd=0.6))
+    made.settle(judge=False)
+    state, model = state_of(made), scorer_of(made)
+    assert state.members[SMALL].price.request_usd == 0.6
+    assert model.relative_costs[model.columns.index(SMALL)] == pytest.approx(0.6)
+    assert model.table.tolist() == before.table.tolist()
+    assert state.safe_reason is None
+
+    assert learnt_anew(made) == 1
+    anew = scorer_of(made)
+    assert anew.relative_costs.tolist() == model.relative_costs.tolist()
+    monkeypatch.setattr(scoring, "AT_ONCE", TRAINED)
+    restarted(made).step()
+    made.settle(judge=False)
+    assert scorer_of(made).sha256() == anew.sha256()
+
+
+def test_a_new_expert_is_in_the_pool_before_learning_has_started_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = loop(traffic(TRAINED), experts=[STRONG, SMALL])
+    run(made)
+    monkeypatch.setattr(scoring, "AT_ONCE", PIECE)
+    made.add_expert(TINY, Price(request_usd=0.05))
+    assert TINY in state_of(made).members
+    assert TINY not in scorer_of(made).columns
+    assert state_of(made).safe_reason is None
+    assert learnt_anew(made) >= 1
+    assert TINY in scorer_of(made).columns
 
 
 def test_labels_against_an_old_reference_do_not_calibrate_the_new_one() -> None:

@@ -70,6 +70,13 @@ def labels_of(n: int, *, version: str = "judge-1", purpose: str = "traffic") -> 
 ALL_LABELS = [x for n in range(REQUESTS) for x in labels_of(n)]
 
 
+def replayed(learner: Learner, window: LabelWindow) -> ScorerModel:
+    """Learn all that is new in one go."""
+    found = learner.replay(window, at_most=REQUESTS)
+    assert found is not None
+    return found
+
+
 def learnt(pieces: list[list[Label]], *, replay_every: int = 1) -> ScorerModel:
     """Commit the pieces one after the other and replay in between, as cycles do."""
     held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
@@ -78,8 +85,8 @@ def learnt(pieces: list[list[Label]], *, replay_every: int = 1) -> ScorerModel:
             tx.labels.add([], piece)
         learner.forget_from(window.read(held))
         if count % replay_every == 0:
-            learner.replay(window)
-    return learner.replay(window)
+            replayed(learner, window)
+    return replayed(learner, window)
 
 
 @cache
@@ -162,6 +169,30 @@ def test_a_restart_reads_every_label_before_it_learns(monkeypatch: pytest.Monkey
     assert (window.labels, len(window)) == (len(ALL_LABELS), REQUESTS)
 
 
+def test_a_judged_request_takes_no_more_memory_for_its_vector_than_in_the_ledger() -> None:
+    held, window = ledger(), LabelWindow()
+    with held.begin() as tx:
+        tx.labels.add([], ALL_LABELS)
+        stored = {r.request_id: r.embedding for r in tx.decisions.sampled([RequestId("r3")])}
+    window.read(held)
+    (row,) = (r for r in window.rows() if r.request.request_id == "r3")
+    assert row.request.embedding.nbytes == 2 * len(row.request.embedding)
+    assert row.request.embedding.tolist() == stored[RequestId("r3")].tolist()
+
+
+@pytest.mark.parametrize("at_most", [1, 7, 64])
+def test_learning_in_pieces_gives_the_same_bits(at_most: int) -> None:
+    held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
+    with held.begin() as tx:
+        tx.labels.add([], ALL_LABELS)
+    window.read(held)
+    calls = 1
+    while (found := learner.replay(window, at_most=at_most)) is None:
+        calls += 1
+    assert calls == -(-REQUESTS // at_most)
+    assert found.sha256() == in_order().sha256()
+
+
 def test_memory_levels_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner_module, "CHECKPOINT_EVERY", 4)
     held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
@@ -169,10 +200,10 @@ def test_memory_levels_off(monkeypatch: pytest.MonkeyPatch) -> None:
         with held.begin() as tx:
             tx.labels.add([], piece)
         learner.forget_from(window.read(held))
-        learner.replay(window)
+        replayed(learner, window)
         assert len(learner._checkpoints) <= 8
     assert learner._checkpoints[0][0] == 0
-    assert learner.replay(window).sha256() == in_order().sha256()
+    assert replayed(learner, window).sha256() == in_order().sha256()
 
 
 def judged(n: int, *, fold: int, scores: dict[ExpertId, float], pi: float = 0.05) -> JudgedRequest:
