@@ -17,6 +17,7 @@ from store.postgres.embedded import EmbeddedPostgres
 from tests.contract.apache_kafka import ApacheKafka
 from tests.contract.kafka_fixtures import apache_kafka_jars, settings_of
 from tests.faults.replays import Replay
+from tests.faults.streaming import PROMPTS_SENT
 
 __all__ = ["apache_kafka_jars"]
 _POSTGRES = {"fsync": "off", "shared_buffers": "64MB"}
@@ -42,14 +43,16 @@ class Servers:
         assert self.postgres.pid is not None
         os.kill(self.postgres.pid, signal.SIGKILL)
 
-    def replay(self, folder: Path, name: str, *, partitions: int = 1) -> Replay:
+    def replay(
+        self, folder: Path, name: str, *, partitions: int = 1, prompts: int = PROMPTS_SENT
+    ) -> Replay:
         """Return a replay with topics and a database of its own."""
         with raw_connection(self.postgres.url()) as admin:
             admin.execute(f"CREATE DATABASE {name}")
         url = self.postgres.url(name)
         migrate.upgrade(url)
         kafka = settings_of(self.kafka.bootstrap_servers, partitions=partitions)
-        return Replay(folder / name, kafka, url)
+        return Replay(folder / name, kafka, url, prompts)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from store.postgres.ledger import PostgresLedger
 from store.records import Expert, ExpertStatus, Price, RequestId
 from tests.faults import crashing
 from tests.faults.crashing import RoleProcess
-from tests.faults.streaming import CLOCK, Stream
+from tests.faults.streaming import CLOCK, PROMPTS_SENT, Stream
 
 EXPERTS = (GEMINI, LLAMA, MISTRAL)
 POLICY = {
@@ -74,11 +74,12 @@ class Replay:
     folder: Path
     kafka: KafkaSettings
     url: str
+    prompts: int = PROMPTS_SENT
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
         recorded = self.folder / "recorded.jsonl"
-        self.stream = Stream(self.kafka, recorded)
+        self.stream = Stream(self.kafka, recorded, self.prompts)
         self.ledger = PostgresLedger(self.url)
         self._started: list[RoleProcess | subprocess.Popen[bytes]] = []
         self._environment = {

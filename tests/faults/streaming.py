@@ -29,9 +29,9 @@ CLOCK = SystemClock()
 class Stream:
     """The demo's first prompts, in their order; ``recorded`` becomes the file of their answers."""
 
-    def __init__(self, kafka: KafkaSettings, recorded: Path) -> None:
+    def __init__(self, kafka: KafkaSettings, recorded: Path, count: int) -> None:
         self._kafka = kafka
-        prompts = load_prompts()[:PROMPTS_SENT]
+        prompts = load_prompts()[:count]
         write_recorded(prompts, recorded)
         self.traffic = load_recorded(recorded)
         self.sent: set[str] = set()
