@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ingest.announce import announce_alert
 from online.route import route
 from online.snapshot import load_state
 from online.state import RoutingState
 from store.clock import Clock
 from store.errors import StateRefused
 from store.ledger import Ledger, Notifications
-from store.records import FOLDS, JsonObject, PromptReceived, RequestId, RoutingStateRecord
+from store.records import (
+    FOLDS,
+    Alert,
+    AlertKind,
+    JsonObject,
+    OutboxMessage,
+    PromptReceived,
+    RequestId,
+    RoutingStateRecord,
+)
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+LOOK_BACK = 20
+"""How many older states a start tries when the active one is refused."""
+Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 class Live:
@@ -97,14 +111,23 @@ class StateWatcher:
 
     States are told apart by checksum: a ledger that was restored from a backup goes back to an
     older version and gives the numbers after it to other states.
+
+    Parameters
+    ----------
+    send
+        Sends committed messages at once; a failure is the outbox sweeper's business.
     """
 
-    def __init__(self, live: Live, ledger: Ledger, clock: Clock, *, replica: str) -> None:
+    def __init__(
+        self, live: Live, ledger: Ledger, clock: Clock, *, replica: str, send: Publish
+    ) -> None:
         self._live = live
         self._ledger = ledger
         self._clock = clock
         self._replica = replica
+        self._send = send
         self._in_force = ""
+        self._acknowledged = ""
         self._refused: set[str] = set()
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
@@ -115,24 +138,25 @@ class StateWatcher:
 
     def step(self) -> bool:
         """Load and acknowledge the active state if it is new; True when swapped."""
+        record = self._unknown()
+        swapped = record is not None and self._follow(record)
+        self._acknowledge()
+        return swapped
+
+    def _unknown(self) -> RoutingStateRecord | None:
+        """Return the active state unless it is in force or was refused."""
         with self._ledger.begin() as tx:
             if tx.states.active_checksum() in {self._in_force, *self._refused}:
-                return False
-            record = tx.states.active()
-        if record is None:
-            return False
-        try:
-            prepared = self._live.prepare(record)
-        except StateRefused as refused:
-            self._refused.add(record.sha256)
-            facts = {"version": record.version, "kept": self._live.version(), "why": str(refused)}
-            log.exception("state.refused", extra=facts)
-            return False
+                return None
+            return tx.states.active()
+
+    def _follow(self, record: RoutingStateRecord) -> bool:
         before = self._live.version()
+        found = self._prepared(record) or (None if before else self._last_good(record.version))
+        if found is None:
+            return False
+        prepared, self._in_force = found
         self._live.swap(prepared)
-        self._in_force = record.sha256
-        with self._ledger.begin() as tx:
-            tx.states.acknowledge(prepared.version, replica=self._replica, now=self._clock.now())
         went_back = prepared.version <= before
         log.log(
             logging.WARNING if went_back else logging.INFO,
@@ -140,6 +164,53 @@ class StateWatcher:
             extra={"from_version": before, "to_version": prepared.version},
         )
         return True
+
+    def _prepared(self, record: RoutingStateRecord) -> tuple[RoutingState, str] | None:
+        """Return the state ready to be swapped in and its checksum; None if it is refused."""
+        try:
+            return self._live.prepare(record), record.sha256
+        except StateRefused as refused:
+            facts = {"version": record.version, "kept": self._live.version(), "why": str(refused)}
+            log.exception("state.refused", extra=facts)
+            self._alert(record.version, str(refused))
+            self._refused.add(record.sha256)
+        return None
+
+    def _last_good(self, before: int) -> tuple[RoutingState, str] | None:
+        """Return the newest older state that can serve: a restart must not need the learner."""
+        for version in range(before - 1, max(0, before - 1 - LOOK_BACK), -1):
+            with self._ledger.begin() as tx:
+                older = tx.states.find(version)
+            if older is not None and (found := self._prepared(older)) is not None:
+                return found
+        return None
+
+    def _alert(self, version: int, why: str) -> None:
+        """Raise the alarm, unless another replica has: they all see one table."""
+        alert = Alert(
+            kind=AlertKind.STATE_REFUSED,
+            subject="routing state",
+            message=f"{self._replica} refused routing state {version} ({why}); it serves the last"
+            " good one",
+            guarantee="exact: validation, not a test",
+            evidence={"refused_version": float(version)},
+            raised_at=self._clock.now(),
+        )
+        with self._ledger.begin() as tx:
+            known = tx.operations.alerts(limit=100)
+            if any(a.kind is alert.kind and a.evidence == alert.evidence for a in known):
+                return
+            outgoing = tx.outbox.add([announce_alert(tx.operations.raise_alert(alert))])
+        self._send(outgoing)
+
+    def _acknowledge(self) -> None:
+        """Say which state is in force; said again if the ledger went away meanwhile."""
+        if self._in_force == self._acknowledged:
+            return
+        version = self._live.version()
+        with self._ledger.begin() as tx:
+            tx.states.acknowledge(version, replica=self._replica, now=self._clock.now())
+        self._acknowledged = self._in_force
 
 
 def _warm_up(record: RoutingStateRecord) -> PromptReceived:

@@ -98,7 +98,9 @@ class LocalLoop:
             announce=announce_alert,
             send=outbox.publish_now,
         )
-        self._watcher = StateWatcher(self.live, self.ledger, self.clock, replica="local")
+        self._watcher = StateWatcher(
+            self.live, self.ledger, self.clock, replica="local", send=outbox.publish_now
+        )
         self.set_policy(policy)
 
     def set_policy(self, policy: PolicySettings) -> None:

@@ -116,7 +116,13 @@ class Roles:
         handler = RequestHandler(
             self._ledger, self.live, self.encoder, self.outbox, self._clock, self._station.metrics
         )
-        watcher = StateWatcher(self.live, self._ledger, self._clock, replica=self._settings.replica)
+        watcher = StateWatcher(
+            self.live,
+            self._ledger,
+            self._clock,
+            replica=self._settings.replica,
+            send=self.outbox.publish_now,
+        )
         watcher.step()
         self._crew.add("state-watcher", lambda stop: self._hinted("watch", stop, watcher.run))
         self._stream("serve", handler)

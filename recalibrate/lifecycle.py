@@ -84,7 +84,8 @@ class Lifecycle:
             if inputs.policy.mode == OFF:
                 return expert
             self._asked[expert.name] = self._ask_for_probes(expert, already=seen.probes)
-        asked = self._asked.get(expert.name, 0)
+        # A learner that was restarted since then knows the probes by their labels.
+        asked = self._asked.get(expert.name, seen.probes)
         while (status := next_status(expert, seen, probes_asked=asked)) is not expert.status:
             expert = replace(expert, status=status)
         return expert

@@ -144,6 +144,7 @@ class ApacheKafka:
             "auto.create.topics.enable": "false",
             "num.partitions": "4",
             "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",  # so that a test need not wait for 6 s
             "offsets.topic.num.partitions": "4",
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",

@@ -45,7 +45,7 @@ def test_a_replica_goes_back_and_a_learner_starts_over_when_the_ledger_is_restor
     clock = ManualClock(NOON)
     with closing(PostgresLedger(database_url, clock=clock)) as ledger:
         live = Live(encoder=ENCODER, dimension=state_fakes.DIMENSION)
-        watcher = StateWatcher(live, ledger, clock, replica="r-1")
+        watcher = StateWatcher(live, ledger, clock, replica="r-1", send=lambda _: None)
         learner = Recalibrator(
             ledger, clock, encoder=ENCODER, announce=announce_alert, send=lambda _: None
         )

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from ingest.local import LocalLoop
-from recalibrate.lifecycle import ORDER, PROBES, Progress, next_status
+from online.learn import JudgedRequest
+from recalibrate.inputs import read_inputs
+from recalibrate.lifecycle import ORDER, PROBES, Lifecycle, Progress, next_status
 from store.memory_tables import Tables
 from store.needs import Capabilities
 from store.records import PROBE, TRAFFIC, ExpertId, ExpertStatus, Price, Reason
-from tests.factories import expert
+from tests.factories import expert, sampled
 from tests.unit.loop_fakes import (
     QUALITY,
     SMALL,
@@ -96,6 +98,18 @@ def test_each_step_is_earned(
     status: ExpertStatus, seen: Progress, asked: int, expected: ExpertStatus
 ) -> None:
     assert next_status(expert(status=status), seen, probes_asked=asked) is expected
+
+
+def test_a_restarted_learner_still_waits_for_the_evidence_of_probes() -> None:
+    made = trained()
+    described = expert(NEW, status=S.DESCRIBED)
+    inputs = read_inputs(made.ledger, made.clock)
+    assert inputs is not None
+    rows = [JudgedRequest(request=sampled(seq), probed={NEW}) for seq in range(PROBES)]
+    for probes, expected in ((rows, S.DESCRIBED), ([], S.SHADOW)):
+        restarted = Lifecycle(made.ledger)
+        (moved,) = restarted.advanced(replace(inputs, experts=(described,)), probes, None, None)
+        assert moved.status is expected
 
 
 def traffic_labels(made: LocalLoop, name: ExpertId) -> int:

@@ -10,9 +10,10 @@ import pytest
 from ingest.live import Live, StateWatcher
 from online.snapshot import checksum, dump
 from store.clock import ManualClock
-from store.errors import StateRefused
+from store.errors import StateRefused, StoreUnavailable
 from store.memory import MemoryLedger
-from store.records import RoutingStateRecord
+from store.memory_pool import MemoryStates
+from store.records import AlertKind, OutboxMessage, RoutingStateRecord
 from tests import factories
 from tests.unit import state_fakes
 
@@ -40,11 +41,14 @@ def live() -> Live:
 class Replica:
     """A watcher and what it follows."""
 
-    def __init__(self) -> None:
-        self.ledger = MemoryLedger()
+    def __init__(self, ledger: MemoryLedger | None = None) -> None:
+        self.ledger = ledger or MemoryLedger()
         self.live = live()
         clock = ManualClock(factories.NOON)
-        self.watcher = StateWatcher(self.live, self.ledger, clock, replica="r-1")
+        self.sent: list[OutboxMessage] = []
+        self.watcher = StateWatcher(
+            self.live, self.ledger, clock, replica="r-1", send=self.sent.extend
+        )
 
     def restore(self, *published: RoutingStateRecord) -> None:
         """Give the ledger back what a backup holds; this replica goes on running."""
@@ -116,6 +120,10 @@ def test_a_state_that_must_not_go_live_is_refused_once(
     assert replica.live.version() == 1
     assert replica.acknowledged(1) == {"r-1"}
     assert replica.acknowledged(2) == set()
+    assert [m.topic for m in replica.sent] == ["alerts"]
+    with replica.ledger.begin() as tx:
+        (alert,) = tx.operations.alerts(limit=10)
+    assert (alert.kind, alert.evidence) == (AlertKind.STATE_REFUSED, {"refused_version": 2.0})
     # What comes after it is looked at again.
     assert replica.publish(record(3))
     assert replica.live.version() == 3
@@ -133,3 +141,45 @@ def test_the_watcher_swaps_and_acknowledges_once() -> None:
     assert replica.publish(record(1))
     assert replica.acknowledged(1) == {"r-1"}
     assert not replica.watcher.step()
+
+
+def test_a_restart_on_an_unreadable_state_serves_the_last_good_one() -> None:
+    replica = Replica()
+    with replica.ledger.begin() as tx:
+        for published in (record(1), record(2), damaged(record(3)), damaged(record(4))):
+            tx.states.publish(published)
+    assert replica.watcher.step()
+    assert replica.live.version() == 2
+    assert replica.acknowledged(2) == {"r-1"}
+    assert len(replica.sent) == 2
+    assert not replica.watcher.step()
+    assert replica.publish(record(5))
+    assert replica.live.version() == 5
+
+
+def test_another_replica_raises_no_second_alarm_for_one_state() -> None:
+    first = Replica()
+    first.publish(record(1))
+    second = Replica(first.ledger)
+    first.publish(damaged(record(2)))
+    second.watcher.step()
+    assert (len(first.sent), len(second.sent)) == (1, 0)
+    assert second.live.version() == 1
+
+
+def test_a_state_is_acknowledged_although_the_ledger_went_away_after_the_swap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replica = Replica()
+    acknowledge = MemoryStates.acknowledge
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(MemoryStates, "acknowledge", away)
+    with pytest.raises(StoreUnavailable):
+        replica.publish(record(1))
+    assert replica.live.version() == 1
+    monkeypatch.setattr(MemoryStates, "acknowledge", acknowledge)
+    assert not replica.watcher.step()
+    assert replica.acknowledged(1) == {"r-1"}
