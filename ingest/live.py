@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from online.route import route
 from online.snapshot import load_state
 from online.state import RoutingState
 from store.clock import Clock
-from store.errors import StateRefused
+from store.errors import EventRejected, StateRefused
 from store.ledger import Ledger, Notifications
 from store.records import (
     FOLDS,
@@ -96,7 +97,8 @@ class Live:
         probe[0] = 1.0
         try:
             for fold in range(FOLDS):
-                route(_warm_up(record), probe, state, fold=fold)
+                with suppress(EventRejected):  # a reference with too small a window; requests
+                    route(_warm_up(record), probe, state, fold=fold)  # are told so, one by one
         except (ValueError, IndexError, KeyError) as problem:
             raise StateRefused(f"the state cannot route: {problem!r}") from problem
         return state

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from ingest.live import Live, StateWatcher
-from online.snapshot import checksum, dump
+from online.snapshot import checksum, dump, load_state
 from store.clock import ManualClock
 from store.errors import StateRefused, StoreUnavailable
 from store.memory import MemoryLedger
 from store.memory_pool import MemoryStates
+from store.needs import Capabilities
 from store.records import AlertKind, OutboxMessage, RoutingStateRecord
 from tests import factories
 from tests.unit import state_fakes
@@ -133,6 +134,19 @@ def test_a_state_that_cannot_route_is_refused() -> None:
     narrow = Live(encoder=ENCODER, dimension=state_fakes.DIMENSION + 1)
     with pytest.raises(StateRefused, match="cannot route"):
         narrow.prepare(record(1))
+
+
+def test_a_reference_with_a_tiny_window_goes_live_and_ends_no_process() -> None:
+    """Bug: the trial run before a swap was refused, and the refusal ended the watcher."""
+    state = load_state(record(2).payload, sha256=record(2).sha256)
+    tiny = Capabilities(context_tokens=10)
+    pool = tuple(
+        replace(m, capabilities=tiny) if m.name == state.policy.reference else m for m in state.pool
+    )
+    payload = dump(replace(state, pool=pool))
+    replica = Replica()
+    assert replica.publish(replace(record(2), payload=payload, sha256=checksum(payload)))
+    assert replica.live.version() == 2
 
 
 def test_the_watcher_swaps_and_acknowledges_once() -> None:
