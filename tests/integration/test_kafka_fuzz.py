@@ -38,8 +38,8 @@ __all__ = [
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
 GENERATED, MUTATED, VALID = 500, 5_600, 60
-"""How many messages are sent. With test_http_fuzz.py and test_http_fuzz_ledger.py, which assert
-their own counts too, at least 10,000 inputs: some 6,200 here and 4,000 there."""
+"""How many messages are sent. Each file asserts its count, at least 10,000 inputs together: 6,200
+here, 900 in test_http_fuzz.py, 3,080 in test_http_fuzz_ledger.py."""
 LIMIT_S = 180.0
 BASES: dict[str, dict[str, object]] = {
     "prompts": {
@@ -282,4 +282,4 @@ def test_any_event_is_stored_or_dead_lettered_and_no_other_is_lost(
         assert column("request_id", "responses") | waiting == answered
         assert column("idempotency_key", "feedback") == words
     assert sum(buried.values()) > len(sent) / 3
-    assert len(sent) >= 6_000
+    assert len(sent) >= 6_200
