@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import Engine, NullPool, Pool, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Engine, NullPool, Pool, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
 
 from store.errors import EventRejected, SettingsInvalid, StoreError, StoreUnavailable
@@ -26,10 +26,7 @@ def make_engine(url: str, *, pooled: bool = True) -> Engine:
     SettingsInvalid
         The URL is unreadable or not PostgreSQL with psycopg.
     """
-    try:
-        parsed = make_url(url)
-    except Exception as unreadable:  # SQLAlchemy's ArgumentError or ValueError
-        raise SettingsInvalid("the database URL cannot be read") from unreadable
+    parsed = _parsed(url)
     if parsed.drivername in {"postgresql", "postgres"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername != "postgresql+psycopg":
@@ -40,6 +37,7 @@ def make_engine(url: str, *, pooled: bool = True) -> Engine:
         parsed,
         poolclass=pool,
         pool_pre_ping=pooled,
+        hide_parameters=True,  # an error that is not the driver's quotes them: prompts
         isolation_level="READ COMMITTED",  # the watermark needs a fresh snapshot a statement
         connect_args=_CONNECT,
         **sizes,
@@ -50,13 +48,25 @@ def make_engine(url: str, *, pooled: bool = True) -> Engine:
 
 
 def raw_connection(url: str) -> psycopg.Connection:
-    """Return a connection outside any pool, in autocommit mode."""
-    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    """Return a connection outside any pool, in autocommit mode; raises as ``make_engine`` does."""
+    parsed = _parsed(url).set(drivername="postgresql+psycopg")
     _, arguments = parsed.get_dialect()().create_connect_args(parsed)
     try:
         return psycopg.connect(**{**_CONNECT, **arguments}, autocommit=True)
     except psycopg.Error as problem:
         raise translated(problem) from problem
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except Exception as unreadable:  # SQLAlchemy's ArgumentError or ValueError
+        raise SettingsInvalid("the database URL cannot be read") from unreadable
+    if "@" in (parsed.host or ""):  # else the host that cannot be resolved is named: a secret's end
+        raise SettingsInvalid(
+            "the database URL has an @ in its user or password: write it as %40, a % as %25"
+        )
+    return parsed
 
 
 def translated(problem: BaseException) -> Exception:

@@ -148,6 +148,7 @@ class EmbeddedPostgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_dir),
             "unix_socket_permissions": "0700",
+            "log_error_verbosity": "terse",  # the detail of an error quotes the row: prompts
             **settings,
         }
         options = shlex.join(part for name in values for part in ("-c", f"{name}={values[name]}"))

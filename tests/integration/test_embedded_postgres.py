@@ -54,6 +54,16 @@ def test_it_starts_stops_and_starts_again_on_the_same_data(folder: Path) -> None
     again.stop()
 
 
+def test_its_log_says_what_failed_and_quotes_no_row(folder: Path) -> None:
+    with EmbeddedPostgres(folder / "data") as server, raw_connection(server.url()) as connection:
+        connection.execute("CREATE TABLE kept (n int NOT NULL, said text UNIQUE)")
+        with pytest.raises(psycopg.errors.NotNullViolation, match="a prompt"):
+            connection.execute("INSERT INTO kept VALUES (%s, %s)", [None, "a prompt"])
+    log = (folder / "data" / "server.log").read_text()
+    assert "violates not-null constraint" in log
+    assert "a prompt" not in log
+
+
 def test_it_survives_kill_9_and_the_stale_pid_file(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "data")
     write(server)

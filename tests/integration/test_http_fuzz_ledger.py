@@ -20,7 +20,7 @@ from tests.integration.test_http_fuzz import BODIES, ENDPOINTS, HEADERS, check
 
 pytestmark = pytest.mark.postgres
 
-BY_DOCUMENT, BODIES_SENT = 180, 2_500
+BY_DOCUMENT, BODIES_SENT = 120, 2_000
 """Requests for each operation of the document; bodies of any kind for the changing ones."""
 
 

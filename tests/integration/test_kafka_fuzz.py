@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import threading
 from collections import Counter
@@ -36,9 +37,10 @@ __all__ = [
 ]
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
-GENERATED, MUTATED, VALID = 500, 600, 60
-"""How many messages are sent."""
-LIMIT_S = 90.0
+GENERATED, MUTATED, VALID = 500, 5_600, 60
+"""How many messages are sent. Each file asserts its count, at least 10,000 inputs together: 6,200
+here, 900 in test_http_fuzz.py, 3,080 in test_http_fuzz_ledger.py."""
+LIMIT_S = 180.0
 BASES: dict[str, dict[str, object]] = {
     "prompts": {
         "schema": "steersman.prompt", "version": 1, "request_id": "m", "prompt": "Is it é?",
@@ -57,7 +59,7 @@ BASES: dict[str, dict[str, object]] = {
 NASTY: list[object] = [
     None, True, -1, 0, 2**31, 2**63, 10**400, -0.0, 1e308, "", " ", "\x00", "a\x1fb", "\ud800",
     "\udfff\ud800", "\u202e", "e\u0301", "\u00e9", "\u212b", "x" * 200, "x" * 201, "é" * 200,
-    "😀" * 201, "x" * 100_000, [], {}, [[]], ["strong"] * 1_001, [None], "strong", "ghost", "NaN",
+    "😀" * 201, "x" * 20_000, [], {}, [[]], ["strong"] * 1_001, [None], "strong", "ghost", "NaN",
     "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-02-30T00:00:00Z",
     "2026-11-25T12:00:00", "2999-01-01T00:00:00Z", "1969-12-31T23:59:60Z", "../../etc", "%00",
     "'; DROP TABLE decisions; --", "steersman.prompt", [{"role": "user", "content": "hi"}],
@@ -65,9 +67,15 @@ NASTY: list[object] = [
 ]  # fmt: skip
 LITERALS = [
     b"", b"{", b"null", b"[]", b"NaN", b"-Infinity", b'"x"', b"0", b"\xff\xfe{\x00}\x00",
-    b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"a":' * 50_000, b"1" * 5_000, b"{} {}", b"\x00" * 9,
+    b"\xef\xbb\xbf{}", b"1" * 5_000, b"{} {}", b"\x00" * 9,
     b'{"prompt": "a", "prompt": "b"}', b'{"a": 1e999}', b'{"a": -1e-999}', b'{"a": 00}',
 ]  # fmt: skip
+HUGE = [
+    b"[" * 100_000, b'{"a":' * 50_000, b"\xff" * 500_000,
+    json.dumps(BASES["prompts"] | {"prompt": "x" * 100_000}).encode(),
+    json.dumps(BASES["responses"] | {"text": "\x00" * 100_000}).encode(),
+]  # fmt: skip
+"""Sent once to each topic: the client takes 0.1 s for the checksum of a megabyte."""
 VALUES = st.one_of(
     st.sampled_from(NASTY),
     st.recursive(
@@ -99,25 +107,6 @@ def changed(topic: str) -> st.SearchStrategy[bytes]:
     return parts.map(build)
 
 
-def mutated(topic: str) -> st.SearchStrategy[bytes]:
-    """Events with some bytes replaced, put in or cut off."""
-    raw = json.dumps(BASES[topic]).encode()
-    edits = st.lists(
-        st.tuples(st.integers(0, len(raw) - 1), st.integers(0, 2), st.binary(max_size=3)),
-        min_size=1,
-        max_size=3,
-    )
-
-    def apply(places: list[tuple[int, int, bytes]]) -> bytes:
-        value = bytearray(raw)
-        for place, width, new in places:
-            value[place : place + width] = new
-        return bytes(value)
-
-    cut = st.integers(0, len(raw) - 1).map(lambda end: raw[:end])
-    return st.one_of(edits.map(apply), edits.map(apply), cut)
-
-
 @dataclass(frozen=True)
 class Sent:
     """One message as a producer hands it over."""
@@ -129,11 +118,11 @@ class Sent:
     timestamp_ms: int | None = None
 
 
-KEYS = st.one_of(st.none(), st.binary(max_size=8), st.sampled_from([b"", b"\xff" * 100_000]))
+KEYS = st.one_of(st.none(), st.binary(max_size=8), st.sampled_from([b"", b"\xff" * 20_000]))
 HEADERS = st.lists(
     st.tuples(
         st.sampled_from(["replayed_from", "reason", "", "é"]),
-        st.one_of(st.binary(max_size=8), st.just(b"\xff" * 50_000)),
+        st.one_of(st.binary(max_size=8), st.just(b"\xff" * 20_000)),
     ),
     max_size=2,
 ).map(tuple)
@@ -151,7 +140,26 @@ def messages(values: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Sen
     return st.one_of(*map(of, INBOUND))
 
 
-def fuzzed(share: float) -> list[Sent]:
+def mutated(dice: random.Random) -> Sent:
+    """Return an event with some bytes replaced, put in, flipped or cut off."""
+    topic = dice.choice(INBOUND)
+    raw = json.dumps(BASES[topic]).encode()
+    value = bytearray(raw)
+    for _ in range(dice.randint(1, 3)):
+        place, width = dice.randrange(len(raw)), dice.randint(0, 2)
+        match dice.randrange(4):
+            case 0:
+                value[place : place + width] = dice.randbytes(dice.randint(0, 3))
+            case 1:
+                value[place : place + width] = dice.choices(b'{}[]":,\\0-eE.tn ', k=width)
+            case 2 if place < len(value):
+                value[place] ^= 1 << dice.randrange(8)
+            case 3:
+                del value[place + len(raw) // 2 :]
+    return Sent(topic, bytes(value), dice.choice([None, b"", b"k", b"\xff"]))
+
+
+def fuzzed() -> list[Sent]:
     made = {
         topic: st.one_of(
             changed(topic),
@@ -162,16 +170,16 @@ def fuzzed(share: float) -> list[Sent]:
         )
         for topic in INBOUND
     }
-    cut = {topic: mutated(topic) for topic in INBOUND}
-    return [
-        *drawn(messages(made), int(GENERATED * share)),
-        *drawn(messages(cut), int(MUTATED * share)),
-    ]
+    dice = random.Random(7)  # noqa: S311  hypothesis takes 3 ms for each of them
+    found = drawn(messages(made), GENERATED) + [mutated(dice) for _ in range(MUTATED)]
+    found += [Sent(topic, value) for topic in INBOUND for value in HUGE]
+    dice.shuffle(found)
+    return found
 
 
-def valid(share: float) -> list[Sent]:
+def valid() -> list[Sent]:
     found = []
-    for number in range(int(VALID * share)):
+    for number in range(VALID):
         name = f"valid-{number}"
         for topic, own in (
             ("prompts", {"prompt": f"prompt {number}", "created_at": None}),
@@ -180,12 +188,6 @@ def valid(share: float) -> list[Sent]:
             body = BASES[topic] | {"request_id": name} | own
             found.append(Sent(topic, json.dumps(body).encode(), name.encode()))
     return found
-
-
-@pytest.fixture
-def stream(kafka_settings: KafkaSettings) -> tuple[KafkaSettings, float]:
-    """Apache Kafka refuses some of the times that are sent here."""
-    return kafka_settings, 1.0
 
 
 def documented() -> set[str]:
@@ -236,10 +238,10 @@ def work(router: FuzzedRouter, settings: KafkaSettings, sink: KafkaSink, count: 
 
 
 def test_any_event_is_stored_or_dead_lettered_and_no_other_is_lost(
-    stream: tuple[KafkaSettings, float], postgres_ledger: PostgresLedger, database_url: str
+    kafka_settings: KafkaSettings, postgres_ledger: PostgresLedger, database_url: str
 ) -> None:
-    settings, share = stream
-    strange, fine = fuzzed(share), valid(share)
+    settings = kafka_settings
+    strange, fine = fuzzed(), valid()
     sent = [one for pair in zip(strange, fine, strict=False) for one in pair]
     sent += strange[len(fine) :]
     send(settings, sent)
@@ -280,4 +282,4 @@ def test_any_event_is_stored_or_dead_lettered_and_no_other_is_lost(
         assert column("request_id", "responses") | waiting == answered
         assert column("idempotency_key", "feedback") == words
     assert sum(buried.values()) > len(sent) / 3
-    assert len(sent) >= share * 1_000
+    assert len(sent) >= 6_200
