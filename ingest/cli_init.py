@@ -160,4 +160,7 @@ Next:{unset}
   {start}
   curl -s {url}/v1/routing/decision -H 'content-type: application/json' \\
     -d '{{"prompt": "What is 2+2?"}}'
-  steersman state show"""
+  steersman state show
+
+A new policy begins in mode observe: the reference serves while the router learns.
+`steersman observe` says when `steersman policy set mode=apply` is safe."""

@@ -14,7 +14,7 @@ from ingest.env_file import Line
 from ingest.first_run import Answers, Model
 from judge.template import comparison
 from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, count_tokens, expected_cost
-from store.policy import PolicySettings
+from store.policy import OBSERVE, PolicySettings
 from store.records import ExpertId
 
 VERDICT_TOKENS = 10
@@ -29,7 +29,7 @@ HEADING = """\
 Written by `steersman init`. Every steersman command that is started in this directory reads it;
 environment variables win. Settings only: keys stay in the environment, in the variables named."""
 
-FIRST_POLICY: dict[str, str] = {}
+FIRST_POLICY = {"mode": OBSERVE}
 """What init sets besides the answers when there is no policy yet, such as the mode to begin with;
 a later run leaves it as the operator has set it."""
 
