@@ -42,7 +42,7 @@ def test_an_at_sign_in_the_password_is_explained() -> None:
 
 def test_an_error_that_is_not_the_drivers_quotes_no_row(database_url: str) -> None:
     engine = make_engine(database_url)
-    values = [{"said": "a prompt", "n": 1}, {"said": "a prompt"}]
+    values: list[dict[str, object]] = [{"said": "a prompt", "n": 1}, {"said": "a prompt"}]
     with engine.connect() as connection, pytest.raises(StatementError) as failed:
         connection.execute(text("SELECT :said, :n"), values)
     engine.dispose()

@@ -154,7 +154,7 @@ def mutated(dice: random.Random) -> Sent:
                 value[place : place + width] = dice.choices(b'{}[]":,\\0-eE.tn ', k=width)
             case 2 if place < len(value):
                 value[place] ^= 1 << dice.randrange(8)
-            case 3:
+            case _:
                 del value[place + len(raw) // 2 :]
     return Sent(topic, bytes(value), dice.choice([None, b"", b"k", b"\xff"]))
 
