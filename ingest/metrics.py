@@ -7,13 +7,23 @@ Should a bug feed one with something unbounded, the surplus is counted under ``o
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 
+from store.errors import SettingsInvalid
 from store.ledger import Transaction
 from store.records import Decision
 
+LOOPBACK = "127.0.0.1"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LABEL_SETS = 500
 """Distinct label sets of one metric; further ones become ``other``."""
@@ -130,6 +140,26 @@ class Metrics:
     def render(self) -> bytes:
         """Return the text a Prometheus server scrapes."""
         return generate_latest(self._registry)
+
+    @contextmanager
+    def answering(self, port: int) -> Iterator[None]:
+        """Answer scrapes on the loopback address meanwhile; what the ledger knows is not among it.
+
+        Raises ``SettingsInvalid`` if the port is taken.
+        """
+        try:
+            server, thread = start_http_server(port, addr=LOOPBACK, registry=self._registry)
+        except OSError as problem:
+            raise SettingsInvalid(
+                f"STEERSMAN_METRICS_PORT {port} cannot be listened on ({problem.strerror}); each"
+                " process of a machine needs a port of its own"
+            ) from problem
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
     def _counter(self, name: str, labels: Mapping[str, str]) -> Counter:
         with self._lock:

@@ -48,6 +48,8 @@ def run_role(name: str, settings: ProcessSettings) -> int:
             http_url = url_from_here(listener)
             roles.serve(listener)
         else:
+            if settings.metrics_port:
+                station.stack.enter_context(station.metrics.answering(settings.metrics_port))
             {"ingest": roles.ingest, "judge": roles.judge, "learn": roles.learn}[name]()
         heartbeat = Heartbeat(settings.run_dir, name, replica=settings.replica, http_url=http_url)
         with heartbeat.ending():

@@ -121,6 +121,8 @@ class ProcessSettings:
     """File of recorded traffic that experts and judge of kind ``recorded`` answer from."""
     replica: str = field(default_factory=socket.gethostname, metadata={"default": "host name"})
     """Name of this process in acknowledgements and leases; unique among running ones."""
+    metrics_port: int = 0
+    """Port on 127.0.0.1 where ``ingest``, ``judge`` or ``learn`` answers /metrics; 0: nowhere."""
     log_level: str = "INFO"
     """Least severe message that is logged: DEBUG, INFO, WARNING or ERROR."""
 
@@ -128,6 +130,8 @@ class ProcessSettings:
         problems = []
         if self.log_level not in LOG_LEVELS:
             problems.append(f"log_level must be one of {', '.join(LOG_LEVELS)}")
+        if not 0 <= self.metrics_port <= 65_535:
+            problems.append(f"metrics_port must be in [0, 65535], got {self.metrics_port}")
         if not self.replica:
             problems.append("replica must not be empty")
         if not self.encoder:

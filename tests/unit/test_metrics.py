@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import urllib.request
+
 import pytest
 
-from ingest.metrics import LABEL_SETS, Metrics
+from ingest.metrics import LABEL_SETS, LOOPBACK, Metrics
+from store.errors import SettingsInvalid
 from store.memory import MemoryLedger
 from store.records import Reason
 from tests import factories
@@ -95,3 +99,19 @@ def test_the_ledger_is_looked_at_when_asked() -> None:
     assert value_of(metrics, 'steersman_judge_tasks{status="dead"}') == 0.0
     assert value_of(metrics, "steersman_labels_total") == 0.0
     assert value_of(metrics, "steersman_outbox_unmarked") == 0.0
+
+
+def test_a_role_without_http_answers_scrapes_on_the_loopback_address_until_it_ends() -> None:
+    metrics = Metrics()
+    metrics.set("stream_lag", 7.0, topic="router.responses", partition="0")
+    with socket.socket() as found:
+        found.bind((LOOPBACK, 0))
+        port = found.getsockname()[1]
+    with metrics.answering(port):
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=5.0) as reply:
+            told = reply.read().decode()
+        with pytest.raises(SettingsInvalid, match="port of its own"), metrics.answering(port):
+            pass
+    assert 'steersman_stream_lag{partition="0",topic="router.responses"} 7.0' in told
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=5.0)
