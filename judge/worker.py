@@ -13,7 +13,13 @@ from judge.records import Announce, Finished, Publish, Recorder
 from online.chance import draw
 from online.clients import ClientFactory
 from store.clock import Clock
-from store.errors import ExpertUnavailable, JudgeUnavailable, LeaseLost, VerdictUnreadable
+from store.errors import (
+    ExpertUnavailable,
+    JudgeUnavailable,
+    LeaseLost,
+    StoreError,
+    VerdictUnreadable,
+)
 from store.ledger import Ledger, Notifications
 from store.policy import OFF
 from store.records import (
@@ -125,6 +131,11 @@ class JudgeWorker:
             self._give_back(task, str(outage), counts=False)
         except ExpertUnavailable as silent:
             self._give_back(task, str(silent), counts=True)
+        except StoreError:
+            raise
+        except Exception as unexpected:  # noqa: BLE001  one task's problem is not the worker's end
+            # By type alone: a message may quote the prompt or an answer.
+            self._give_back(task, f"unexpected {type(unexpected).__name__}", counts=True)
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:

@@ -14,7 +14,7 @@ from judge.worker import LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S, UNREADABLE_TRIES,
 from online.clients import Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
-from store.errors import ExpertUnavailable, JudgeUnavailable, VerdictUnreadable
+from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
 from store.memory import MemoryLedger
 from store.records import (
     PROBE,
@@ -172,6 +172,26 @@ def test_an_outage_gives_the_task_back_without_counting() -> None:
     assert bench.labels() == []
     bench.worker(ScriptedJudge()).step()
     assert bench.counts() == {"done": 1}
+
+
+def test_a_surprise_about_one_task_gives_it_back_and_ends_no_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(2)
+    assert bench.worker(ScriptedJudge(TypeError("a text of the prompt"))).step() == 2
+    assert bench.counts() == {"done": 1, "pending": 1}
+    bench.clock.advance(RETRY_AFTER_S)
+    with bench.ledger.begin() as tx:
+        [again] = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
+    assert (again.attempts, again.last_error) == (2, "unexpected TypeError")
+    assert "a text of the prompt" not in caplog.text
+
+
+def test_a_ledger_that_is_away_is_no_tasks_fault() -> None:
+    bench = Bench()
+    with pytest.raises(StoreUnavailable):
+        bench.worker(ScriptedJudge(StoreUnavailable("away"))).step()
+    assert bench.counts() == {"leased": 1}
 
 
 def test_an_expert_that_stays_silent_counts_as_a_loss_and_costs_no_other() -> None:

@@ -195,11 +195,57 @@ def test_a_comparison_that_the_endpoint_refuses_is_unreadable_and_no_outage(
     assert SECRET not in str(refused.value)
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"choices": []}', b'"text"'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": {}}',
+        b'{"choices": {"a": 1}}',
+        b'"text"',
+        b"[" * 100_000,
+    ],
+)
 def test_a_reply_that_is_no_completion_is_an_outage(endpoints: Endpoints, body: bytes) -> None:
     endpoints.body = body
     with pytest.raises(JudgeUnavailable):
         judge_at(endpoints.url).compare(question("42", "43"))
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {},
+        None,
+        [],
+        "12",
+        {"prompt_tokens": "12", "completion_tokens": [1]},
+        {"prompt_tokens": None, "completion_tokens": {}},
+        {"prompt_tokens": -1, "completion_tokens": -(10**9)},
+        {"prompt_tokens": 10**12, "completion_tokens": 2**31},
+        {"prompt_tokens": True, "completion_tokens": 1.5},
+    ],
+)
+def test_tokens_that_cannot_be_counts_are_counted_here(endpoints: Endpoints, usage: object) -> None:
+    endpoints.body = completion({"role": "assistant", "content": "x" * 40}, usage)
+    endpoint = Endpoint(base_url=endpoints.url, model="big", price=Price(request_usd=1.0))
+    answer = Chat(endpoint, retries=0).complete([Message("user", "y" * 80)])
+    assert (answer.input_tokens, answer.output_tokens) == (20, 10)
+    assert answer.cost_usd == 1.0
+
+
+@pytest.mark.parametrize("content", [["42"], [{"type": "text", "text": "42"}], {}, {"a": 1}, 42])
+def test_content_that_is_no_text_is_an_outage(endpoints: Endpoints, content: object) -> None:
+    endpoints.body = completion({"role": "assistant", "content": content}, None)
+    with pytest.raises(JudgeUnavailable):
+        judge_at(endpoints.url).compare(question("42", "43"))
+
+
+def completion(message: dict[str, object], usage: object) -> bytes:
+    made = {"id": "x", "choices": [{"index": 0, "message": message}], "usage": usage}
+    return json.dumps(made).encode()
 
 
 def test_chatter_is_unreadable(endpoints: Endpoints) -> None:
