@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from ingest.judging import PolicyJudge, client_factory, endpoint_of_judge
 from ingest.settings import JudgeSettings
-from judge.llm import LlmJudge
+from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.port import Question
 from judge.template import LONGEST, TEMPLATE_HASH, comparison
 from judge.verdict import read_verdict
 from online.clients import Answer, Chat, Endpoint, Message
-from store.clock import ManualClock
+from store.clock import Clock, ManualClock
 from store.errors import (
     EndpointUnavailable,
     ExpertUnavailable,
@@ -51,10 +51,10 @@ def endpoints() -> Iterator[Endpoints]:
         yield found
 
 
-def judge_at(url: str, *, key_env: str = "") -> LlmJudge:
+def judge_at(url: str, *, key_env: str = "", clock: Clock | None = None) -> LlmJudge:
     price = Price(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
     endpoint = Endpoint(base_url=url, model="judge", api_key_env=key_env, price=price)
-    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), "judge")
+    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), "judge", clock or ManualClock(NOON))
 
 
 def question(a: str | None, b: str | None, *, prompt: str = ASKED) -> Question:
@@ -189,10 +189,31 @@ def test_an_endpoint_that_fails_is_an_outage(endpoints: Endpoints, status: int) 
 def test_a_comparison_that_the_endpoint_refuses_is_unreadable_and_no_outage(
     endpoints: Endpoints, status: int
 ) -> None:
-    endpoints.status = status
+    endpoints.status, endpoints.refuses = status, SECRET
+    judge = judge_at(endpoints.url)
     with pytest.raises(VerdictUnreadable, match=str(status)) as refused:
-        judge_at(endpoints.url).compare(question(SECRET, "42"))
+        judge.compare(question(SECRET, "42"))
     assert SECRET not in str(refused.value)
+    assert judge.compare(question("42", "43")).preference == 1.0
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_an_endpoint_that_refuses_everything_is_away_and_is_tried_once_a_minute(
+    endpoints: Endpoints, status: int
+) -> None:
+    endpoints.status = status
+    clock = ManualClock(NOON)
+    judge = judge_at(endpoints.url, clock=clock)
+    for _ in range(3):
+        with pytest.raises(JudgeUnavailable, match=f"refuses everything: .*{status}"):
+            judge.compare(question("42", "43"))
+    assert endpoints.calls["judge"] == 4
+    clock.advance(TRIAL_EVERY_S)
+    endpoints.refuses = ASKED
+    with pytest.raises(VerdictUnreadable):
+        judge.compare(question("42", "43"))
+    endpoints.status = 200
+    assert judge.compare(question("42", "43")).preference == 1.0
 
 
 @pytest.mark.parametrize(
