@@ -83,13 +83,7 @@ class JudgeWorker:
         for another worker to take: a language model may need a minute where a recording needs none.
         In mode ``off`` tasks wait: judging costs money.
         """
-        with self._ledger.begin() as tx:
-            current = tx.policies.current()
-            if current is not None and current[1].mode == OFF:
-                return 0
-            tasks = tx.tasks.lease(
-                worker=self._name, now=self._clock.now(), lease_s=LEASE_S, limit=BATCH
-            )
+        tasks = self._leased()
         finished: list[Finished] = []
         leased = flushed = self._clock.monotonic()
         for task in tasks:
@@ -106,6 +100,31 @@ class JudgeWorker:
                 finished, flushed = [], self._clock.monotonic()
         self._recorder.record(finished)
         return len(tasks)
+
+    def _leased(self) -> list[JudgeTask]:
+        """Lease a batch, or one task alone that was begun before and not finished.
+
+        It may be one that kills its judge, and would take the others with it for ever.
+        """
+        now = self._clock.now()
+        with self._ledger.begin() as tx:
+            current = tx.policies.current()
+            if current is not None and current[1].mode == OFF:
+                return []
+            tasks = tx.tasks.lease(worker=self._name, now=now, lease_s=LEASE_S, limit=BATCH)
+            alone = next((task for task in tasks if task.attempts > 1), None)
+            if alone is None:
+                return tasks
+            for other in tasks:
+                if other is not alone:
+                    tx.tasks.give_back(
+                        other.task_id or 0,
+                        worker=self._name,
+                        due_at=now,
+                        error=other.last_error or "another task went first, alone",
+                        counts=False,
+                    )
+        return [alone]
 
     def _handled(self, task: JudgeTask, why_not: str) -> Finished | None:
         """Return the finished task; None if it was given back or another worker has it.
@@ -142,6 +161,9 @@ class JudgeWorker:
         self._judge.version  # noqa: B018  a judge that is not configured costs no shadow answers
         if not task.experts:
             return self._nobody_to_judge(task)
+        if task.attempts > MAX_ATTEMPTS:
+            ended = f"{MAX_ATTEMPTS} attempts ended without a result; the last: {task.last_error}"
+            return self._finished(task, dict.fromkeys(task.experts), error=ended)
         try:
             gathered = self._answers.gather(task, last_try=last_try)
         except ExpertUnavailable as silent:

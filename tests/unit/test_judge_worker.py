@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
-from judge.worker import LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S, UNREADABLE_TRIES, JudgeWorker
+from judge.worker import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S, UNREADABLE_TRIES, JudgeWorker
 from online.clients import Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
@@ -187,6 +188,50 @@ def test_a_surprise_about_one_task_gives_it_back_and_ends_no_worker(
     assert "a text of the prompt" not in caplog.text
 
 
+class Killed(BaseException):
+    """The end of a judge's process: nothing is given back, leases run out."""
+
+
+def test_a_task_that_kills_its_judge_ends_as_losses_and_spoils_no_other() -> None:
+    bench = Bench(BATCH + 3)
+    deaths: Counter[str] = Counter()
+
+    class Fragile(ScriptedJudge):
+        def compare(self, question: Question) -> Reply:
+            if question.request_id == "r1":
+                deaths["r1"] += 1
+                raise Killed
+            return super().compare(question)
+
+    for _ in range(6 * BATCH):
+        try:
+            if not bench.worker(Fragile()).step():
+                bench.clock.advance(LEASE_S)
+        except Killed:
+            continue
+    assert deaths["r1"] == MAX_ATTEMPTS
+    assert bench.counts() == {"done": BATCH + 2, "dead": 1}
+    lost = [x for x in bench.labels() if x.request_id == "r1"]
+    assert outcomes(lost) == {CHEAP: (0, None), MID: (0, None)}
+    rest = [x for x in bench.labels() if x.request_id != "r1"]
+    assert {x.outcome for x in rest} == {1}
+
+
+def test_the_neighbours_of_a_task_begun_before_wait_uncounted_and_keep_their_error() -> None:
+    bench = Bench(3)
+    with pytest.raises(Killed):
+        bench.worker(ScriptedJudge(*[lambda: None] * 4, killed)).step()
+    bench.clock.advance(LEASE_S)
+    assert bench.worker(ScriptedJudge(JudgeUnavailable("away"))).step() == 1
+    with bench.ledger.begin() as tx:
+        waiting = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
+    assert [(t.request_id, t.attempts) for t in waiting] == [("r1", 2), ("r2", 2)]
+
+
+def killed() -> None:
+    raise Killed
+
+
 def test_a_ledger_that_is_away_is_no_tasks_fault() -> None:
     bench = Bench()
     with pytest.raises(StoreUnavailable):
@@ -278,8 +323,12 @@ def test_a_lost_lease_drops_the_result() -> None:
     assert len(bench.sent) == 3
 
 
-@pytest.mark.parametrize("attempts", [1, MAX_ATTEMPTS])
-def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(attempts: int) -> None:
+@pytest.mark.parametrize(
+    ("attempts", "ended", "found"), [(1, "done", (1, 0.5)), (MAX_ATTEMPTS, "dead", (0, None))]
+)
+def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(
+    attempts: int, ended: str, found: tuple[int, float | None]
+) -> None:
     bench = Bench()
     bench.silent.add(MID)
     for attempt in range(attempts - 1):
@@ -296,8 +345,8 @@ def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(attempts: int) -> 
     slow = bench.worker(ScriptedJudge(), "w1")
     slow._answers._clients = lambda member: Slow(member.name, [], set())
     assert slow.step() == 1
-    assert bench.counts() == {"done": 1}
-    assert outcomes(bench.labels())[MID] == (1, 0.5)
+    assert bench.counts() == {ended: 1}
+    assert outcomes(bench.labels())[MID] == found
 
 
 def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
