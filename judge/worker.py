@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import timedelta
 
 from judge.aggregate import is_settled, labels_of
 from judge.answers import Answers, Gathered
+from judge.batch import Batch
 from judge.port import Judge, Question, Reply
 from judge.records import Announce, Finished, Publish, Recorder
 from online.chance import draw
@@ -21,7 +21,6 @@ from store.errors import (
     VerdictUnreadable,
 )
 from store.ledger import Ledger, Notifications
-from store.policy import OFF
 from store.records import (
     ExpertId,
     JudgeTask,
@@ -32,14 +31,8 @@ from store.records import (
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 120.0
-"""Longer than the slowest task: a panel of calls at the expert client's timeout."""
 MAX_ATTEMPTS = 5
 UNREADABLE_TRIES = 2
-RETRY_AFTER_S = 10.0
-BATCH = 16
-FLUSH_S = 1.0
-"""Finished tasks wait this long for others of their batch before they are stored."""
 _NOBODY = ExpertId("")
 
 
@@ -65,10 +58,11 @@ class JudgeWorker:
     ) -> None:
         self._ledger = ledger
         self._judge = judge
-        self._answers = Answers(ledger, clients, clock)
         self._clock = clock
         self._name = name
-        self._recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
+        recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
+        self._batch = Batch(ledger, clock, recorder, worker=name)
+        self._answers = Answers(ledger, clients, clock, before_call=self._batch.keep)
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
@@ -79,65 +73,24 @@ class JudgeWorker:
     def step(self, stop: threading.Event | None = None) -> int:
         """Lease and finish one batch; return how many tasks were leased.
 
-        Once ``stop`` is set, or once half of the lease has gone, the rest of the batch goes back
-        for another worker to take: a language model may need a minute where a recording needs none.
-        In mode ``off`` tasks wait: judging costs money.
+        Once ``stop`` is set the rest of the batch goes back for another worker to take. In mode
+        ``off`` tasks wait: judging costs money.
         """
-        tasks = self._leased()
-        finished: list[Finished] = []
-        leased = flushed = self._clock.monotonic()
-        for task in tasks:
-            if self._clock.monotonic() - leased > LEASE_S / 2:
-                why_not = "the batch took too long"
-            elif stop is not None and stop.is_set():
-                why_not = "the worker was stopped"
-            else:
-                why_not = ""
-            if (done := self._handled(task, why_not)) is not None:
-                finished.append(done)
-            if self._clock.monotonic() - flushed > FLUSH_S:
-                self._recorder.record(finished)
-                finished, flushed = [], self._clock.monotonic()
-        self._recorder.record(finished)
-        return len(tasks)
+        leased = self._batch.lease()
+        while True:
+            if stop is not None and stop.is_set():
+                self._batch.give_rest_back("the worker was stopped")
+            task = self._batch.next()
+            if task is None:
+                break
+            if (done := self._handled(task)) is not None:
+                self._batch.finish(done)
+        self._batch.flush()
+        return leased
 
-    def _leased(self) -> list[JudgeTask]:
-        """Lease a batch, or one task alone that was begun before and not finished.
-
-        It may be one that kills its judge, and would take the others with it for ever.
-        """
-        now = self._clock.now()
-        with self._ledger.begin() as tx:
-            current = tx.policies.current()
-            if current is not None and current[1].mode == OFF:
-                return []
-            tasks = tx.tasks.lease(worker=self._name, now=now, lease_s=LEASE_S, limit=BATCH)
-            alone = next((task for task in tasks if task.attempts > 1), None)
-            if alone is None:
-                return tasks
-            for other in tasks:
-                if other is not alone:
-                    tx.tasks.give_back(
-                        other.task_id or 0,
-                        worker=self._name,
-                        due_at=now,
-                        error=other.last_error or "another task went first, alone",
-                        counts=False,
-                    )
-        return [alone]
-
-    def _handled(self, task: JudgeTask, why_not: str) -> Finished | None:
-        """Return the finished task; None if it was given back or another worker has it.
-
-        Parameters
-        ----------
-        why_not
-            Why the task goes back untouched; empty to judge it.
-        """
+    def _handled(self, task: JudgeTask) -> Finished | None:
+        """Return the finished task; None if it was given back or another worker has it."""
         try:
-            if why_not:
-                self._give_back(task, why_not, counts=False)
-                return None
             return self._judged_or_given_back(task)
         except LeaseLost:
             log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._name})
@@ -147,14 +100,14 @@ class JudgeWorker:
         try:
             return self._judged(task, last_try=task.attempts >= MAX_ATTEMPTS)
         except JudgeUnavailable as outage:
-            self._give_back(task, str(outage), counts=False)
+            self._batch.give_back(task, str(outage), counts=False)
         except ExpertUnavailable as silent:
-            self._give_back(task, str(silent), counts=True)
+            self._batch.give_back(task, str(silent), counts=True)
         except StoreError:
             raise
         except Exception as unexpected:  # noqa: BLE001  one task's problem is not the worker's end
             # By type alone: a message may quote the prompt or an answer.
-            self._give_back(task, f"unexpected {type(unexpected).__name__}", counts=True)
+            self._batch.give_back(task, f"unexpected {type(unexpected).__name__}", counts=True)
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
@@ -227,6 +180,7 @@ class JudgeWorker:
 
     def _ask(self, question: Question) -> Reply | None:
         for _ in range(UNREADABLE_TRIES):
+            self._batch.keep()
             try:
                 return self._judge.compare(question)
             except VerdictUnreadable as problem:
@@ -268,11 +222,3 @@ class JudgeWorker:
         )
         verdicts = tuple(v for found in by_expert.values() if found is not None for v in found)
         return Finished(task=task, verdicts=verdicts, labels=tuple(labels), error=error)
-
-    def _give_back(self, task: JudgeTask, error: str, *, counts: bool) -> None:
-        due_at = self._clock.now() + timedelta(seconds=RETRY_AFTER_S * max(1, task.attempts))
-        with self._ledger.begin() as tx:
-            tx.tasks.give_back(
-                task.task_id or 0, worker=self._name, due_at=due_at, error=error, counts=counts
-            )
-        log.warning("judge.given_back", extra={"task": task.task_id, "error": error})

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from judge.batch import BATCH, LEASE_S, RETRY_AFTER_S
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
-from judge.worker import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S, UNREADABLE_TRIES, JudgeWorker
-from online.clients import Answer
+from judge.worker import MAX_ATTEMPTS, UNREADABLE_TRIES, JudgeWorker
+from online.clients import RETRIES, TIMEOUT_S, Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
@@ -361,6 +362,50 @@ def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
     assert bench.worker(Hanging(), "w1").step() == 1
     assert bench.counts() == {"done": 1}
     assert len(bench.labels()) == 3
+
+
+SLOWEST_CALL_S = (RETRIES + 1) * TIMEOUT_S + RETRIES * 60.0
+"""Every try at its time-out; the client waits a minute at most if an endpoint asks for more."""
+
+
+def test_no_call_outlasts_its_lease_and_nothing_is_paid_for_twice() -> None:
+    assert SLOWEST_CALL_S < LEASE_S * 3 / 4
+    bench = Bench(3)
+    second = ScriptedJudge()
+
+    def slow() -> None:
+        bench.clock.advance(SLOWEST_CALL_S)
+        bench.worker(second, "w2").step()
+
+    first = ScriptedJudge(*[slow] * 4)
+
+    class Slow(Client):
+        def ask(self, request_id: RequestId, prompt: str) -> Answer:
+            slow()
+            return super().ask(request_id, prompt)
+
+    worker = bench.worker(first)
+    worker._answers._clients = lambda member: Slow(member.name, bench.asked, set())
+    assert worker.step() == 3
+    bench.clock.advance(RETRY_AFTER_S)
+    bench.worker(second, "w2").step()
+    assert bench.counts() == {"done": 3}
+    assert {q.request_id for q in first.asked} == {"r0"}
+    assert "r0" not in {q.request_id for q in second.asked}
+    assert len(bench.asked) == 3 * 2
+    assert len(bench.labels()) == 3 * 3
+
+
+def test_what_is_finished_is_stored_before_a_further_call_of_a_long_task() -> None:
+    bench = Bench(2)
+    found: list[int] = []
+
+    def long() -> None:
+        bench.clock.advance(LEASE_S / 2)
+
+    judge = ScriptedJudge(*[None] * 4, long, lambda: found.append(len(bench.labels())))
+    bench.worker(judge).step()
+    assert found == [3]
 
 
 def test_a_slow_judge_gives_the_rest_of_its_batch_back_before_the_lease_ends() -> None:
