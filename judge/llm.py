@@ -61,7 +61,11 @@ class LlmJudge:
             raise VerdictUnreadable(f"the judge refuses this comparison: {refused}") from refused
         except EndpointUnavailable as away:
             raise JudgeUnavailable(f"the judge did not answer: {away}") from away
-        return Reply(preference=read_verdict(said.text or ""), cost_usd=said.cost_usd)
+        try:
+            preference = read_verdict(said.text or "")
+        except VerdictUnreadable as problem:
+            raise VerdictUnreadable(str(problem), cost_usd=said.cost_usd) from problem
+        return Reply(preference=preference, cost_usd=said.cost_usd)
 
     def _said(self, question: Question) -> Answer:
         messages = comparison(

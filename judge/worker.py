@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 
 from judge.aggregate import is_settled, labels_of
 from judge.answers import Answers, Gathered
@@ -126,13 +128,15 @@ class JudgeWorker:
         if gathered is None:
             gone = "the prompt is unknown or was erased"
             return Finished(task=task, verdicts=(), labels=(), error=gone)
-        by_expert = {
-            e: self._compare(task.request_id, e, gathered) if e in gathered.answers else None
-            for e in task.experts
-            if e in gathered.answers or e in gathered.silent
-        }
+        by_expert: dict[ExpertId, list[Verdict] | None] = dict.fromkeys(gathered.silent)
+        paid: list[Verdict] = []
+        for expert in task.experts:
+            if expert in gathered.answers:
+                verdicts, is_readable = self._compare(task.request_id, expert, gathered)
+                by_expert[expert] = verdicts if is_readable else None
+                paid += verdicts
         error = "; ".join(gathered.silent.values()) or None
-        return self._finished(task, by_expert, reference=gathered.reference, error=error)
+        return self._finished(task, by_expert, paid, reference=gathered.reference, error=error)
 
     def _nobody_to_judge(self, task: JudgeTask) -> Finished:
         """Return a request that none but the reference could serve: its one label holds by
@@ -155,8 +159,8 @@ class JudgeWorker:
 
     def _compare(
         self, request_id: RequestId, expert: ExpertId, gathered: Gathered
-    ) -> list[Verdict] | None:
-        """Return the calls on one pair, None if one stayed unreadable."""
+    ) -> tuple[list[Verdict], bool]:
+        """Return the verdicts on one pair; False if a call stayed unreadable and ended them."""
         orders = [(expert, gathered.reference), (gathered.reference, expert)]
         verdicts: list[Verdict] = []
         for call in range(3):
@@ -174,19 +178,27 @@ class JudgeWorker:
             )
             reply = self._ask(question)
             if reply is None:
-                return None
+                return verdicts, False
             verdicts.append(self._verdict(question, reply, call))
-        return verdicts
+        return verdicts, True
 
     def _ask(self, question: Question) -> Reply | None:
+        """Return a readable reply, at the cost of all that it took; None if none came."""
+        spent = 0.0
         for _ in range(UNREADABLE_TRIES):
             self._batch.keep()
             try:
-                return self._judge.compare(question)
+                reply = self._judge.compare(question)
+                return replace(reply, cost_usd=spent + reply.cost_usd)
             except VerdictUnreadable as problem:
+                spent += problem.cost_usd
                 log.warning(
                     "judge.verdict_unreadable",
-                    extra={"request_id": question.request_id, "problem": str(problem)},
+                    extra={
+                        "request_id": question.request_id,
+                        "problem": str(problem),
+                        "cost_usd": problem.cost_usd,
+                    },
                 )
         return None
 
@@ -208,10 +220,12 @@ class JudgeWorker:
         self,
         task: JudgeTask,
         by_expert: dict[ExpertId, list[Verdict] | None],
+        paid: Sequence[Verdict] = (),
         *,
         reference: ExpertId = _NOBODY,
         error: str | None = None,
     ) -> Finished:
+        """Return the task's end; verdicts that were paid for are kept, whatever the label is."""
         labels = labels_of(
             task.request_id,
             reference,
@@ -220,5 +234,4 @@ class JudgeWorker:
             purpose=task.purpose,
             now=self._clock.now(),
         )
-        verdicts = tuple(v for found in by_expert.values() if found is not None for v in found)
-        return Finished(task=task, verdicts=verdicts, labels=tuple(labels), error=error)
+        return Finished(task=task, verdicts=tuple(paid), labels=tuple(labels), error=error)

@@ -296,6 +296,24 @@ def test_a_verdict_that_is_readable_the_second_time_counts() -> None:
     assert outcomes(bench.labels())[CHEAP] == (1, 0.5)
 
 
+def test_an_unreadable_reply_is_paid_for_by_the_verdict_that_follows_it() -> None:
+    bench = Bench()
+    bench.worker(ScriptedJudge(VerdictUnreadable("?", cost_usd=0.5))).step()
+    with bench.ledger.begin() as tx:
+        costs = [v.cost_usd for v in tx.labels.verdicts_of(RequestId("r0"))]
+    assert sorted(costs) == [0.001, 0.001, 0.001, 0.501]
+
+
+def test_the_readable_verdicts_of_a_pair_that_is_lost_are_kept() -> None:
+    bench = Bench()
+    bench.worker(ScriptedJudge(None, *[VerdictUnreadable("?")] * UNREADABLE_TRIES)).step()
+    assert outcomes(bench.labels())[CHEAP] == (0, None)
+    with bench.ledger.begin() as tx:
+        kept = tx.labels.verdicts_of(RequestId("r0"))
+    assert [(v.expert_a, v.call) for v in kept if CHEAP in (v.expert_a, v.expert_b)] == [(CHEAP, 0)]
+    assert len(kept) == 3
+
+
 def test_a_position_biased_judge_is_asked_a_third_time_and_loses() -> None:
     bench = Bench()
     bench.worker(PositionBiasedJudge()).step()

@@ -269,10 +269,11 @@ def completion(message: dict[str, object], usage: object) -> bytes:
     return json.dumps(made).encode()
 
 
-def test_chatter_is_unreadable(endpoints: Endpoints) -> None:
+def test_chatter_is_unreadable_and_costs_all_the_same(endpoints: Endpoints) -> None:
     endpoints.says = "I prefer A."
-    with pytest.raises(VerdictUnreadable):
+    with pytest.raises(VerdictUnreadable) as chatter:
         judge_at(endpoints.url).compare(question("42", "43"))
+    assert chatter.value.cost_usd > 0.0
 
 
 def test_not_even_a_debug_log_holds_what_is_compared(endpoints: Endpoints) -> None:
