@@ -14,7 +14,7 @@ from store.records import JudgeTask
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 420.0
+LEASE_S = 600.0
 """Three quarters outlast the slowest call: every try at its time-out, and the longest waits between
 them that an endpoint may ask for."""
 RETRY_AFTER_S = 10.0
