@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingest.first_run import Model
-from judge.llm import LlmJudge
-from judge.port import Question
-from online.clients import Answer, Chat, Endpoint, Message
+from judge.llm import TRIAL, LlmJudge
+from online.clients import Chat, Endpoint, Message
 from store.clock import Clock
 from store.errors import (
     EndpointRefused,
@@ -15,11 +14,9 @@ from store.errors import (
     JudgeUnavailable,
     VerdictUnreadable,
 )
-from store.records import ExpertId, RequestId
 
 TIMEOUT_S = 30.0
 _TOKENS = 64
-_A, _B = ExpertId("right"), ExpertId("wrong")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +46,9 @@ def try_expert(model: Model) -> Tried:
 
 def try_judge(model: Model, clock: Clock) -> Tried:
     """Have the judge compare a right answer with a wrong one, as it will be asked."""
-    question = Question(
-        request_id=RequestId("init"),
-        prompt="What is the sum 2 and 3?",
-        expert_a=_A,
-        answer_a=Answer(text="5", cost_usd=0.0),
-        expert_b=_B,
-        answer_b=Answer(text="6", cost_usd=0.0),
-    )
     started = clock.monotonic()
     try:
-        reply = LlmJudge(_chat(model), model.model).compare(question)
+        reply = LlmJudge(_chat(model), model.model, clock).compare(TRIAL)
     except (JudgeUnavailable, VerdictUnreadable) as problem:
         return Tried(problem=str(problem))
     if reply.preference != 1.0:

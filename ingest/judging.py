@@ -65,7 +65,7 @@ class PolicyJudge:
             case "recorded" if self._traffic is not None:
                 return RecordedJudge(self._traffic, margin=policy.margin)
             case "llm" if self._settings.base_url:
-                return llm_judge(endpoint_of_judge(self._settings))
+                return llm_judge(endpoint_of_judge(self._settings), self._clock)
         raise JudgeUnavailable(
             f"the judge {policy.judge!r} is not configured in this process: `recorded` needs"
             " STEERSMAN_RECORDED, `llm` needs STEERSMAN_JUDGE_BASE_URL and STEERSMAN_JUDGE_MODEL"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from online.clients import Answer, ClientFactory
@@ -44,12 +44,26 @@ class _Known:
 
 
 class Answers:
-    """Finds a task's answers; asks an expert only if there is no answer of it yet."""
+    """Finds a task's answers; asks an expert only if there is no answer of it yet.
 
-    def __init__(self, ledger: Ledger, clients: ClientFactory, clock: Clock) -> None:
+    Parameters
+    ----------
+    before_call
+        Called before every expert is asked; raises ``LeaseLost`` to prevent it.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clients: ClientFactory,
+        clock: Clock,
+        *,
+        before_call: Callable[[], None],
+    ) -> None:
         self._ledger = ledger
         self._clients = clients
         self._clock = clock
+        self._before_call = before_call
 
     def gather(self, task: JudgeTask, *, last_try: bool) -> Gathered | None:
         """Return the answers of the task's experts and of the reference.
@@ -67,6 +81,8 @@ class Answers:
         ------
         ExpertUnavailable
             An expert did not answer (on the last try: the reference did not).
+        LeaseLost
+            Another worker has the task.
         """
         known = self._known(task)
         if known is None:
@@ -76,6 +92,7 @@ class Answers:
         silent: dict[ExpertId, str] = {}
         try:
             for expert in known.missing:
+                self._before_call()
                 try:
                     asked[expert.name] = self._clients(expert).ask(task.request_id, known.prompt)
                 except ExpertUnavailable as problem:

@@ -2,53 +2,96 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 
 from judge.port import Question, Reply
 from judge.template import TEMPLATE_HASH, comparison
 from judge.verdict import read_verdict
-from online.clients import Chat, Endpoint
+from online.clients import Answer, Chat, Endpoint
+from store.clock import Clock
 from store.errors import (
     EndpointRefused,
     EndpointUnavailable,
     JudgeUnavailable,
     VerdictUnreadable,
 )
+from store.records import ExpertId, RequestId
 
 VERDICT_TOKENS = 1_024
 """Room for a model that thinks aloud before its short verdict."""
 
 
-class LlmJudge:
-    """Asks for one verdict per call, at temperature 0; it gives no grades."""
+TRIAL = Question(
+    request_id=RequestId("trial"),
+    prompt="What is the sum 2 and 3?",
+    expert_a=ExpertId("right"),
+    answer_a=Answer(text="5", cost_usd=0.0),
+    expert_b=ExpertId("wrong"),
+    answer_b=Answer(text="6", cost_usd=0.0),
+)
+"""A comparison that nobody has a reason to refuse; a judge that works prefers the first answer."""
+TRIAL_EVERY_S = 60.0
 
-    def __init__(self, chat: Chat, model: str) -> None:
+
+class LlmJudge:
+    """Asks for one verdict per call, at temperature 0; it gives no grades.
+
+    An endpoint that refuses everything (a setting it does not know, a spent budget) is away; one
+    that refuses a single comparison is not. ``TRIAL`` tells them apart, at most once a minute.
+    """
+
+    def __init__(self, chat: Chat, model: str, clock: Clock) -> None:
         self._chat = chat
         self._model = model
+        self._clock = clock
+        self._try_again = -math.inf
+        self._refuses_all = ""
+        """What the last trial came to; empty when it was answered."""
 
     @property
     def version(self) -> str:
         return f"llm-{self._model}-{TEMPLATE_HASH}"
 
     def compare(self, question: Question) -> Reply:
+        try:
+            said = self._said(question)
+        except EndpointRefused as refused:
+            self._check_that_it_works()
+            raise VerdictUnreadable(f"the judge refuses this comparison: {refused}") from refused
+        except EndpointUnavailable as away:
+            raise JudgeUnavailable(f"the judge did not answer: {away}") from away
+        try:
+            preference = read_verdict(said.text or "")
+        except VerdictUnreadable as problem:
+            raise VerdictUnreadable(str(problem), cost_usd=said.cost_usd) from problem
+        return Reply(preference=preference, cost_usd=said.cost_usd)
+
+    def _said(self, question: Question) -> Answer:
         messages = comparison(
             question.prompt,
             _text(question.answer_a.text, question.expert_a),
             _text(question.answer_b.text, question.expert_b),
             draw_nonce=lambda: secrets.token_hex(8),
         )
-        try:
-            said = self._chat.complete(messages, max_tokens=VERDICT_TOKENS, temperature=0.0)
-        except EndpointRefused as refused:
-            raise VerdictUnreadable(f"the judge refuses this comparison: {refused}") from refused
-        except EndpointUnavailable as away:
-            raise JudgeUnavailable(f"the judge did not answer: {away}") from away
-        return Reply(preference=read_verdict(said.text or ""), cost_usd=said.cost_usd)
+        return self._chat.complete(messages, max_tokens=VERDICT_TOKENS, temperature=0.0)
+
+    def _check_that_it_works(self) -> None:
+        """Raise ``JudgeUnavailable`` if the trial was not answered either."""
+        if self._clock.monotonic() >= self._try_again:
+            self._try_again = self._clock.monotonic() + TRIAL_EVERY_S
+            try:
+                self._said(TRIAL)
+                self._refuses_all = ""
+            except (EndpointRefused, EndpointUnavailable) as problem:
+                self._refuses_all = str(problem)
+        if self._refuses_all:
+            raise JudgeUnavailable(f"the judge refuses everything: {self._refuses_all}")
 
 
-def llm_judge(endpoint: Endpoint) -> LlmJudge:
+def llm_judge(endpoint: Endpoint, clock: Clock) -> LlmJudge:
     """Return the judge that asks this endpoint."""
-    return LlmJudge(Chat(endpoint), endpoint.model)
+    return LlmJudge(Chat(endpoint), endpoint.model, clock)
 
 
 def _text(text: str | None, expert: str) -> str:

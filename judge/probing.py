@@ -15,6 +15,7 @@ from store.clock import Clock
 from store.errors import ExpertUnavailable
 from store.health import Health
 from store.ledger import Ledger
+from store.policy import OFF
 from store.records import Expert, RequestId
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Prober:
         self._clock = clock
 
     def step(self) -> int:
-        """Probe every expert that is due; return how many.
+        """Probe every expert that is due; return how many. In mode ``off`` none: probes cost money.
 
         Raises ``StoreUnavailable``; a probe whose result is lost is sent again later.
         """
@@ -73,6 +74,9 @@ class Prober:
         now = self._clock.now()
         taken = []
         with self._ledger.begin() as tx:
+            current = tx.policies.current()
+            if current is not None and current[1].mode == OFF:
+                return []
             for expert in tx.experts.all():
                 if not expert.is_failing or (expert.health.next_probe_at or now) > now:
                     continue

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import replace
 
 from judge.aggregate import is_settled, labels_of
 from judge.answers import Answers, Gathered
+from judge.batch import Batch
 from judge.port import Judge, Question, Reply
 from judge.records import Announce, Finished, Publish, Recorder
 from online.chance import draw
 from online.clients import ClientFactory
 from store.clock import Clock
-from store.errors import ExpertUnavailable, JudgeUnavailable, LeaseLost, VerdictUnreadable
+from store.errors import (
+    ExpertUnavailable,
+    JudgeUnavailable,
+    LeaseLost,
+    StoreError,
+    VerdictUnreadable,
+)
 from store.ledger import Ledger, Notifications
-from store.policy import OFF
 from store.records import (
     ExpertId,
     JudgeTask,
@@ -26,14 +33,8 @@ from store.records import (
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 120.0
-"""Longer than the slowest task: a panel of calls at the expert client's timeout."""
 MAX_ATTEMPTS = 5
 UNREADABLE_TRIES = 2
-RETRY_AFTER_S = 10.0
-BATCH = 16
-FLUSH_S = 1.0
-"""Finished tasks wait this long for others of their batch before they are stored."""
 _NOBODY = ExpertId("")
 
 
@@ -59,10 +60,11 @@ class JudgeWorker:
     ) -> None:
         self._ledger = ledger
         self._judge = judge
-        self._answers = Answers(ledger, clients, clock)
         self._clock = clock
         self._name = name
-        self._recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
+        recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
+        self._batch = Batch(ledger, clock, recorder, worker=name)
+        self._answers = Answers(ledger, clients, clock, before_call=self._batch.keep)
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
@@ -73,46 +75,24 @@ class JudgeWorker:
     def step(self, stop: threading.Event | None = None) -> int:
         """Lease and finish one batch; return how many tasks were leased.
 
-        Once ``stop`` is set, or once half of the lease has gone, the rest of the batch goes back
-        for another worker to take: a language model may need a minute where a recording needs none.
-        In mode ``off`` tasks wait: judging costs money.
+        Once ``stop`` is set the rest of the batch goes back for another worker to take. In mode
+        ``off`` tasks wait: judging costs money.
         """
-        with self._ledger.begin() as tx:
-            current = tx.policies.current()
-            if current is not None and current[1].mode == OFF:
-                return 0
-            tasks = tx.tasks.lease(
-                worker=self._name, now=self._clock.now(), lease_s=LEASE_S, limit=BATCH
-            )
-        finished: list[Finished] = []
-        leased = flushed = self._clock.monotonic()
-        for task in tasks:
-            if self._clock.monotonic() - leased > LEASE_S / 2:
-                why_not = "the batch took too long"
-            elif stop is not None and stop.is_set():
-                why_not = "the worker was stopped"
-            else:
-                why_not = ""
-            if (done := self._handled(task, why_not)) is not None:
-                finished.append(done)
-            if self._clock.monotonic() - flushed > FLUSH_S:
-                self._recorder.record(finished)
-                finished, flushed = [], self._clock.monotonic()
-        self._recorder.record(finished)
-        return len(tasks)
+        leased = self._batch.lease()
+        while True:
+            if stop is not None and stop.is_set():
+                self._batch.give_rest_back("the worker was stopped")
+            task = self._batch.next()
+            if task is None:
+                break
+            if (done := self._handled(task)) is not None:
+                self._batch.finish(done)
+        self._batch.flush()
+        return leased
 
-    def _handled(self, task: JudgeTask, why_not: str) -> Finished | None:
-        """Return the finished task; None if it was given back or another worker has it.
-
-        Parameters
-        ----------
-        why_not
-            Why the task goes back untouched; empty to judge it.
-        """
+    def _handled(self, task: JudgeTask) -> Finished | None:
+        """Return the finished task; None if it was given back or another worker has it."""
         try:
-            if why_not:
-                self._give_back(task, why_not, counts=False)
-                return None
             return self._judged_or_given_back(task)
         except LeaseLost:
             log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._name})
@@ -122,15 +102,23 @@ class JudgeWorker:
         try:
             return self._judged(task, last_try=task.attempts >= MAX_ATTEMPTS)
         except JudgeUnavailable as outage:
-            self._give_back(task, str(outage), counts=False)
+            self._batch.give_back(task, str(outage), counts=False)
         except ExpertUnavailable as silent:
-            self._give_back(task, str(silent), counts=True)
+            self._batch.give_back(task, str(silent), counts=True)
+        except StoreError:
+            raise
+        except Exception as unexpected:  # noqa: BLE001  one task's problem is not the worker's end
+            # By type alone: a message may quote the prompt or an answer.
+            self._batch.give_back(task, f"unexpected {type(unexpected).__name__}", counts=True)
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
         self._judge.version  # noqa: B018  a judge that is not configured costs no shadow answers
         if not task.experts:
             return self._nobody_to_judge(task)
+        if task.attempts > MAX_ATTEMPTS:
+            ended = f"{MAX_ATTEMPTS} attempts ended without a result; the last: {task.last_error}"
+            return self._finished(task, dict.fromkeys(task.experts), error=ended)
         try:
             gathered = self._answers.gather(task, last_try=last_try)
         except ExpertUnavailable as silent:
@@ -140,13 +128,15 @@ class JudgeWorker:
         if gathered is None:
             gone = "the prompt is unknown or was erased"
             return Finished(task=task, verdicts=(), labels=(), error=gone)
-        by_expert = {
-            e: self._compare(task.request_id, e, gathered) if e in gathered.answers else None
-            for e in task.experts
-            if e in gathered.answers or e in gathered.silent
-        }
+        by_expert: dict[ExpertId, list[Verdict] | None] = dict.fromkeys(gathered.silent)
+        paid: list[Verdict] = []
+        for expert in task.experts:
+            if expert in gathered.answers:
+                verdicts, is_readable = self._compare(task.request_id, expert, gathered)
+                by_expert[expert] = verdicts if is_readable else None
+                paid += verdicts
         error = "; ".join(gathered.silent.values()) or None
-        return self._finished(task, by_expert, reference=gathered.reference, error=error)
+        return self._finished(task, by_expert, paid, reference=gathered.reference, error=error)
 
     def _nobody_to_judge(self, task: JudgeTask) -> Finished:
         """Return a request that none but the reference could serve: its one label holds by
@@ -169,8 +159,8 @@ class JudgeWorker:
 
     def _compare(
         self, request_id: RequestId, expert: ExpertId, gathered: Gathered
-    ) -> list[Verdict] | None:
-        """Return the calls on one pair, None if one stayed unreadable."""
+    ) -> tuple[list[Verdict], bool]:
+        """Return the verdicts on one pair; False if a call stayed unreadable and ended them."""
         orders = [(expert, gathered.reference), (gathered.reference, expert)]
         verdicts: list[Verdict] = []
         for call in range(3):
@@ -188,18 +178,27 @@ class JudgeWorker:
             )
             reply = self._ask(question)
             if reply is None:
-                return None
+                return verdicts, False
             verdicts.append(self._verdict(question, reply, call))
-        return verdicts
+        return verdicts, True
 
     def _ask(self, question: Question) -> Reply | None:
+        """Return a readable reply, at the cost of all that it took; None if none came."""
+        spent = 0.0
         for _ in range(UNREADABLE_TRIES):
+            self._batch.keep()
             try:
-                return self._judge.compare(question)
+                reply = self._judge.compare(question)
+                return replace(reply, cost_usd=spent + reply.cost_usd)
             except VerdictUnreadable as problem:
+                spent += problem.cost_usd
                 log.warning(
                     "judge.verdict_unreadable",
-                    extra={"request_id": question.request_id, "problem": str(problem)},
+                    extra={
+                        "request_id": question.request_id,
+                        "problem": str(problem),
+                        "cost_usd": problem.cost_usd,
+                    },
                 )
         return None
 
@@ -221,10 +220,12 @@ class JudgeWorker:
         self,
         task: JudgeTask,
         by_expert: dict[ExpertId, list[Verdict] | None],
+        paid: Sequence[Verdict] = (),
         *,
         reference: ExpertId = _NOBODY,
         error: str | None = None,
     ) -> Finished:
+        """Return the task's end; verdicts that were paid for are kept, whatever the label is."""
         labels = labels_of(
             task.request_id,
             reference,
@@ -233,13 +234,4 @@ class JudgeWorker:
             purpose=task.purpose,
             now=self._clock.now(),
         )
-        verdicts = tuple(v for found in by_expert.values() if found is not None for v in found)
-        return Finished(task=task, verdicts=verdicts, labels=tuple(labels), error=error)
-
-    def _give_back(self, task: JudgeTask, error: str, *, counts: bool) -> None:
-        due_at = self._clock.now() + timedelta(seconds=RETRY_AFTER_S * max(1, task.attempts))
-        with self._ledger.begin() as tx:
-            tx.tasks.give_back(
-                task.task_id or 0, worker=self._name, due_at=due_at, error=error, counts=counts
-            )
-        log.warning("judge.given_back", extra={"task": task.task_id, "error": error})
+        return Finished(task=task, verdicts=tuple(paid), labels=tuple(labels), error=error)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import openai
+from openai.types.chat import ChatCompletion
 
 from online.costs import count_tokens, expected_cost
 from store.errors import EndpointRefused, EndpointUnavailable, EventRejected, ExpertUnavailable
@@ -21,6 +22,8 @@ RETRIES = 2
 """Further tries of a call, with backoff; the SDK honours Retry-After."""
 _REFUSES_THIS_CALL = frozenset({400, 413, 422})
 """Statuses that speak of what was sent (too long, filtered), not of the endpoint."""
+_MOST_TOKENS = 2**31 - 1
+"""What the ledger can hold; no model reads or writes as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ class Chat:
                 max_tokens=max_tokens,
                 temperature=openai.omit if temperature is None else temperature,
             )
-            text = reply.choices[0].message.content or ""
+            return self._answer(reply, messages, started)
         except openai.APIStatusError as problem:
             said = f"{type(problem).__name__}, status {problem.status_code}"
             if problem.status_code in _REFUSES_THIS_CALL:
@@ -115,12 +118,15 @@ class Chat:
             raise EndpointUnavailable(said) from problem
         except openai.OpenAIError as problem:
             raise EndpointUnavailable(type(problem).__name__) from problem
-        except (AttributeError, IndexError, TypeError, ValueError) as problem:
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as problem:
             # The SDK does not check the shape of what comes back with status 200.
             raise EndpointUnavailable("an answer that is no chat completion") from problem
+
+    def _answer(self, reply: ChatCompletion, messages: Sequence[Message], started: float) -> Answer:
+        text = _text_of(reply.choices[0].message.content)
         asked = sum(count_tokens(m.content) for m in messages)
-        read = reply.usage.prompt_tokens if reply.usage else asked
-        written = reply.usage.completion_tokens if reply.usage else count_tokens(text)
+        read = _tokens_of(reply.usage, "prompt_tokens", asked)
+        written = _tokens_of(reply.usage, "completion_tokens", count_tokens(text))
         price = self._endpoint.price
         return Answer(
             text=text,
@@ -129,6 +135,23 @@ class Chat:
             output_tokens=written,
             latency_ms=1e3 * (time.monotonic() - started),
         )
+
+
+def _text_of(content: object) -> str:
+    """Return the text, empty where the model wrote none; no parts and no objects."""
+    if content is None:
+        return ""
+    if not isinstance(content, str):
+        raise TypeError("the content is no text")
+    return content
+
+
+def _tokens_of(usage: object, name: str, counted: int) -> int:
+    """Return a count that the endpoint reports; our own where it cannot be one."""
+    said = getattr(usage, name, None)
+    if not isinstance(said, int) or isinstance(said, bool) or not 0 <= said <= _MOST_TOKENS:
+        return counted
+    return said
 
 
 class OpenAiClient:

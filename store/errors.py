@@ -107,7 +107,17 @@ class JudgeUnavailable(JudgeError):
 
 
 class VerdictUnreadable(JudgeError):
-    """The judge answered something that is not a verdict."""
+    """The judge answered something that is not a verdict.
+
+    Parameters
+    ----------
+    cost_usd
+        What the answer cost all the same.
+    """
+
+    def __init__(self, message: str, *, cost_usd: float = 0.0) -> None:
+        super().__init__(message)
+        self.cost_usd = cost_usd
 
 
 class EndpointUnavailable(SteersmanError):

@@ -223,6 +223,10 @@ class Tasks(Protocol):
         """
         ...
 
+    def renew(self, task_id: int, *, worker: str, now: datetime, lease_s: float) -> None:
+        """Let the lease end ``lease_s`` after ``now``. Raises ``LeaseLost``."""
+        ...
+
     def finish(self, task_id: int, *, worker: str) -> None:
         """Mark done. Raises ``LeaseLost`` when the lease is no longer this worker's."""
         ...

@@ -256,6 +256,11 @@ class MemoryTasks:
             leased.append(task)
         return leased
 
+    def renew(self, task_id: int, *, worker: str, now: datetime, lease_s: float) -> None:
+        self._owned(task_id, worker)
+        held = self._tables.tasks[task_id]
+        self._put(replace(held, expires_at=now + timedelta(seconds=lease_s)))
+
     def finish(self, task_id: int, *, worker: str) -> None:
         self._settle(replace(self._owned(task_id, worker), status=TaskStatus.DONE))
 

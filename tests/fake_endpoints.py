@@ -68,6 +68,8 @@ class Endpoints:
     """What callers must send; empty asks for none."""
     status: int = 200
     """Sent instead of an answer unless 200."""
+    refuses: str = ""
+    """A text to which ``status`` is kept, so that other questions are answered."""
     says: str | None = None
     """The text of every answer."""
     body: bytes | None = None
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b'{"error": {"message": "no such model"}}')
         elif endpoints.key and self.headers.get("authorization") != f"Bearer {endpoints.key}":
             self._send(401, b'{"error": {"message": "wrong key"}}')
-        elif endpoints.status != 200:
+        elif endpoints.status != 200 and endpoints.refuses in str(asked["messages"]):
             self._send(endpoints.status, b'{"error": {"message": "told to fail"}}')
         else:
             self._send(200, endpoints.body or _completion(asked, endpoints.says))

@@ -84,6 +84,9 @@ class PostgresTasks:
         tasks = [_task(row) for row in self._connection.execute(leased).mappings()]
         return sorted(tasks, key=lambda task: (task.created_at, task.task_id))
 
+    def renew(self, task_id: int, *, worker: str, now: datetime, lease_s: float) -> None:
+        self._change(task_id, worker, {"leased_until": now + timedelta(seconds=lease_s)})
+
     def finish(self, task_id: int, *, worker: str) -> None:
         self._settle(task_id, worker, {"status": TaskStatus.DONE})
 
@@ -104,18 +107,21 @@ class PostgresTasks:
             self._connection.execute(delete(awaited_labels).where(answered))
 
     def _release(self, task_id: int, worker: str, changes: dict[str, object]) -> RowMapping:
+        return self._change(task_id, worker, {"leased_by": None, "leased_until": None, **changes})
+
+    def _change(self, task_id: int, worker: str, changes: dict[str, object]) -> RowMapping:
         mine = and_(
             _held.task_id == task_id,
             _held.status == TaskStatus.LEASED,
             _held.leased_by == worker,
         )
-        released = (
+        changed = (
             update(judge_tasks)
             .where(mine)
-            .values(leased_by=None, leased_until=None, **changes)
+            .values(changes)
             .returning(_held.purpose, _held.request_id)
         )
-        row = self._connection.execute(released).mappings().one_or_none()
+        row = self._connection.execute(changed).mappings().one_or_none()
         if row is None:
             raise LeaseLost(task_id=task_id, worker=worker)
         return row

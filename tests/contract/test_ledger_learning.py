@@ -196,6 +196,24 @@ def test_an_expired_lease_goes_to_another_worker_and_the_first_has_lost_it(
         tx.tasks.finish(mine.task_id, worker="w2")
 
 
+def test_a_renewed_lease_lasts_from_now_and_counts_no_attempt(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task()])
+    [mine] = lease(ledger, "w1")
+    assert mine.task_id is not None
+    with ledger.begin() as tx:
+        tx.tasks.renew(mine.task_id, worker="w1", now=later(50), lease_s=60)
+    assert lease(ledger, "w2", after_s=109) == []
+    [theirs] = lease(ledger, "w2", after_s=110)
+    assert theirs.attempts == 2
+    with pytest.raises(LeaseLost), ledger.begin() as tx:
+        tx.tasks.renew(mine.task_id, worker="w1", now=later(111), lease_s=60)
+    with ledger.begin() as tx:
+        tx.tasks.finish(mine.task_id, worker="w2")
+    with pytest.raises(LeaseLost), ledger.begin() as tx:
+        tx.tasks.renew(mine.task_id, worker="w2", now=later(111), lease_s=60)
+
+
 @pytest.mark.parametrize(("counts", "attempts"), [(True, 2), (False, 1)])
 def test_a_task_given_back_is_due_again_and_an_outage_takes_the_attempt_back(
     ledger: Ledger, counts: bool, attempts: int

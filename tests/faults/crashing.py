@@ -26,7 +26,7 @@ from typing import Any
 import ingest.outbox
 import ingest.roles
 import ingest.topics
-import judge.worker
+import judge.batch
 import recalibrate.cycle
 from ingest.broker import KafkaSink, KafkaSource
 from ingest.live import Live
@@ -218,7 +218,7 @@ def _install(points: Points) -> None:
 def _hurry(sweep_after_s: float) -> None:
     ingest.topics.SHORTEST_SESSION_MS = SESSION_MS
     ingest.outbox.OLDER_THAN = timedelta(seconds=sweep_after_s)
-    judge.worker.LEASE_S = LEASE_S
+    judge.batch.LEASE_S = LEASE_S
     ingest.roles.LEADER_RETRY_S = 0.5
 
 

@@ -32,6 +32,7 @@ from store.errors import ExpertUnavailable
 from store.facts import FailedCall
 from store.health import HEALTHY, CallError, Health
 from store.memory import MemoryLedger
+from store.policy import OFF
 from store.records import (
     Alert,
     AlertKind,
@@ -261,6 +262,21 @@ def test_probes_have_a_daily_budget(world: World, monkeypatch: pytest.MonkeyPatc
     world.look()
     assert [world.probe(4_000.0) for _ in range(3)] == [1, 1, 0]
     assert world.probe(86_400.0) == 1
+
+
+def test_mode_off_sends_no_probes_and_takes_nothing_of_their_budget(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "PROBES_PER_DAY", 1)
+    world.fails(5)
+    world.look()
+    with world.ledger.begin() as tx:
+        tx.policies.set(replace(settings(), mode=OFF), actor="test", now=NOON)
+    assert world.probe(4_000.0) == 0
+    assert not world.asked
+    with world.ledger.begin() as tx:
+        tx.policies.set(settings(), actor="test", now=NOON)
+    assert world.probe(0.0) == 1
 
 
 def test_an_operators_pause_is_never_ended_by_a_probe(world: World) -> None:

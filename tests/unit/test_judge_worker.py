@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from openai._constants import MAX_RETRY_AFTER_DELAY
 
+from judge.batch import BATCH, LEASE_S, RETRY_AFTER_S
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
-from judge.worker import LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S, UNREADABLE_TRIES, JudgeWorker
-from online.clients import Answer
+from judge.worker import MAX_ATTEMPTS, UNREADABLE_TRIES, JudgeWorker
+from online.clients import RETRIES, TIMEOUT_S, Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
-from store.errors import ExpertUnavailable, JudgeUnavailable, VerdictUnreadable
+from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
 from store.memory import MemoryLedger
 from store.records import (
     PROBE,
@@ -174,6 +177,70 @@ def test_an_outage_gives_the_task_back_without_counting() -> None:
     assert bench.counts() == {"done": 1}
 
 
+def test_a_surprise_about_one_task_gives_it_back_and_ends_no_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(2)
+    assert bench.worker(ScriptedJudge(TypeError("a text of the prompt"))).step() == 2
+    assert bench.counts() == {"done": 1, "pending": 1}
+    bench.clock.advance(RETRY_AFTER_S)
+    with bench.ledger.begin() as tx:
+        [again] = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
+    assert (again.attempts, again.last_error) == (2, "unexpected TypeError")
+    assert "a text of the prompt" not in caplog.text
+
+
+class Killed(BaseException):
+    """The end of a judge's process: nothing is given back, leases run out."""
+
+
+def test_a_task_that_kills_its_judge_ends_as_losses_and_spoils_no_other() -> None:
+    bench = Bench(BATCH + 3)
+    deaths: Counter[str] = Counter()
+
+    class Fragile(ScriptedJudge):
+        def compare(self, question: Question) -> Reply:
+            if question.request_id == "r1":
+                deaths["r1"] += 1
+                raise Killed
+            return super().compare(question)
+
+    for _ in range(6 * BATCH):
+        try:
+            if not bench.worker(Fragile()).step():
+                bench.clock.advance(LEASE_S)
+        except Killed:
+            continue
+    assert deaths["r1"] == MAX_ATTEMPTS
+    assert bench.counts() == {"done": BATCH + 2, "dead": 1}
+    lost = [x for x in bench.labels() if x.request_id == "r1"]
+    assert outcomes(lost) == {CHEAP: (0, None), MID: (0, None)}
+    rest = [x for x in bench.labels() if x.request_id != "r1"]
+    assert {x.outcome for x in rest} == {1}
+
+
+def test_the_neighbours_of_a_task_begun_before_wait_uncounted_and_keep_their_error() -> None:
+    bench = Bench(3)
+    with pytest.raises(Killed):
+        bench.worker(ScriptedJudge(*[lambda: None] * 4, killed)).step()
+    bench.clock.advance(LEASE_S)
+    assert bench.worker(ScriptedJudge(JudgeUnavailable("away"))).step() == 1
+    with bench.ledger.begin() as tx:
+        waiting = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
+    assert [(t.request_id, t.attempts) for t in waiting] == [("r1", 2), ("r2", 2)]
+
+
+def killed() -> None:
+    raise Killed
+
+
+def test_a_ledger_that_is_away_is_no_tasks_fault() -> None:
+    bench = Bench()
+    with pytest.raises(StoreUnavailable):
+        bench.worker(ScriptedJudge(StoreUnavailable("away"))).step()
+    assert bench.counts() == {"leased": 1}
+
+
 def test_an_expert_that_stays_silent_counts_as_a_loss_and_costs_no_other() -> None:
     bench = Bench()
     bench.silent.add(MID)
@@ -230,6 +297,24 @@ def test_a_verdict_that_is_readable_the_second_time_counts() -> None:
     assert outcomes(bench.labels())[CHEAP] == (1, 0.5)
 
 
+def test_an_unreadable_reply_is_paid_for_by_the_verdict_that_follows_it() -> None:
+    bench = Bench()
+    bench.worker(ScriptedJudge(VerdictUnreadable("?", cost_usd=0.5))).step()
+    with bench.ledger.begin() as tx:
+        costs = [v.cost_usd for v in tx.labels.verdicts_of(RequestId("r0"))]
+    assert sorted(costs) == [0.001, 0.001, 0.001, 0.501]
+
+
+def test_the_readable_verdicts_of_a_pair_that_is_lost_are_kept() -> None:
+    bench = Bench()
+    bench.worker(ScriptedJudge(None, *[VerdictUnreadable("?")] * UNREADABLE_TRIES)).step()
+    assert outcomes(bench.labels())[CHEAP] == (0, None)
+    with bench.ledger.begin() as tx:
+        kept = tx.labels.verdicts_of(RequestId("r0"))
+    assert [(v.expert_a, v.call) for v in kept if CHEAP in (v.expert_a, v.expert_b)] == [(CHEAP, 0)]
+    assert len(kept) == 3
+
+
 def test_a_position_biased_judge_is_asked_a_third_time_and_loses() -> None:
     bench = Bench()
     bench.worker(PositionBiasedJudge()).step()
@@ -258,8 +343,12 @@ def test_a_lost_lease_drops_the_result() -> None:
     assert len(bench.sent) == 3
 
 
-@pytest.mark.parametrize("attempts", [1, MAX_ATTEMPTS])
-def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(attempts: int) -> None:
+@pytest.mark.parametrize(
+    ("attempts", "ended", "found"), [(1, "done", (1, 0.5)), (MAX_ATTEMPTS, "dead", (0, None))]
+)
+def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(
+    attempts: int, ended: str, found: tuple[int, float | None]
+) -> None:
     bench = Bench()
     bench.silent.add(MID)
     for attempt in range(attempts - 1):
@@ -276,8 +365,8 @@ def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(attempts: int) -> 
     slow = bench.worker(ScriptedJudge(), "w1")
     slow._answers._clients = lambda member: Slow(member.name, [], set())
     assert slow.step() == 1
-    assert bench.counts() == {"done": 1}
-    assert outcomes(bench.labels())[MID] == (1, 0.5)
+    assert bench.counts() == {ended: 1}
+    assert outcomes(bench.labels())[MID] == found
 
 
 def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
@@ -292,6 +381,50 @@ def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
     assert bench.worker(Hanging(), "w1").step() == 1
     assert bench.counts() == {"done": 1}
     assert len(bench.labels()) == 3
+
+
+SLOWEST_CALL_S = (RETRIES + 1) * TIMEOUT_S + RETRIES * MAX_RETRY_AFTER_DELAY
+"""Every try at its time-out, and between them as long as an endpoint may have the SDK wait."""
+
+
+def test_no_call_outlasts_its_lease_and_nothing_is_paid_for_twice() -> None:
+    assert SLOWEST_CALL_S < LEASE_S * 3 / 4
+    bench = Bench(3)
+    second = ScriptedJudge()
+
+    def slow() -> None:
+        bench.clock.advance(SLOWEST_CALL_S)
+        bench.worker(second, "w2").step()
+
+    first = ScriptedJudge(*[slow] * 4)
+
+    class Slow(Client):
+        def ask(self, request_id: RequestId, prompt: str) -> Answer:
+            slow()
+            return super().ask(request_id, prompt)
+
+    worker = bench.worker(first)
+    worker._answers._clients = lambda member: Slow(member.name, bench.asked, set())
+    assert worker.step() == 3
+    bench.clock.advance(RETRY_AFTER_S)
+    bench.worker(second, "w2").step()
+    assert bench.counts() == {"done": 3}
+    assert {q.request_id for q in first.asked} == {"r0"}
+    assert "r0" not in {q.request_id for q in second.asked}
+    assert len(bench.asked) == 3 * 2
+    assert len(bench.labels()) == 3 * 3
+
+
+def test_what_is_finished_is_stored_before_a_further_call_of_a_long_task() -> None:
+    bench = Bench(2)
+    found: list[int] = []
+
+    def long() -> None:
+        bench.clock.advance(LEASE_S / 2)
+
+    judge = ScriptedJudge(*[None] * 4, long, lambda: found.append(len(bench.labels())))
+    bench.worker(judge).step()
+    assert found == [3]
 
 
 def test_a_slow_judge_gives_the_rest_of_its_batch_back_before_the_lease_ends() -> None:

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from ingest.judging import PolicyJudge, client_factory, endpoint_of_judge
 from ingest.settings import JudgeSettings
-from judge.llm import LlmJudge
+from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.port import Question
 from judge.template import LONGEST, TEMPLATE_HASH, comparison
 from judge.verdict import read_verdict
 from online.clients import Answer, Chat, Endpoint, Message
-from store.clock import ManualClock
+from store.clock import Clock, ManualClock
 from store.errors import (
     EndpointUnavailable,
     ExpertUnavailable,
@@ -51,10 +51,10 @@ def endpoints() -> Iterator[Endpoints]:
         yield found
 
 
-def judge_at(url: str, *, key_env: str = "") -> LlmJudge:
+def judge_at(url: str, *, key_env: str = "", clock: Clock | None = None) -> LlmJudge:
     price = Price(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
     endpoint = Endpoint(base_url=url, model="judge", api_key_env=key_env, price=price)
-    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), "judge")
+    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), "judge", clock or ManualClock(NOON))
 
 
 def question(a: str | None, b: str | None, *, prompt: str = ASKED) -> Question:
@@ -189,23 +189,91 @@ def test_an_endpoint_that_fails_is_an_outage(endpoints: Endpoints, status: int) 
 def test_a_comparison_that_the_endpoint_refuses_is_unreadable_and_no_outage(
     endpoints: Endpoints, status: int
 ) -> None:
-    endpoints.status = status
+    endpoints.status, endpoints.refuses = status, SECRET
+    judge = judge_at(endpoints.url)
     with pytest.raises(VerdictUnreadable, match=str(status)) as refused:
-        judge_at(endpoints.url).compare(question(SECRET, "42"))
+        judge.compare(question(SECRET, "42"))
     assert SECRET not in str(refused.value)
+    assert judge.compare(question("42", "43")).preference == 1.0
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"choices": []}', b'"text"'])
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_an_endpoint_that_refuses_everything_is_away_and_is_tried_once_a_minute(
+    endpoints: Endpoints, status: int
+) -> None:
+    endpoints.status = status
+    clock = ManualClock(NOON)
+    judge = judge_at(endpoints.url, clock=clock)
+    for _ in range(3):
+        with pytest.raises(JudgeUnavailable, match=f"refuses everything: .*{status}"):
+            judge.compare(question("42", "43"))
+    assert endpoints.calls["judge"] == 4
+    clock.advance(TRIAL_EVERY_S)
+    endpoints.refuses = ASKED
+    with pytest.raises(VerdictUnreadable):
+        judge.compare(question("42", "43"))
+    endpoints.status = 200
+    assert judge.compare(question("42", "43")).preference == 1.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": {}}',
+        b'{"choices": {"a": 1}}',
+        b'"text"',
+        b"[" * 100_000,
+    ],
+)
 def test_a_reply_that_is_no_completion_is_an_outage(endpoints: Endpoints, body: bytes) -> None:
     endpoints.body = body
     with pytest.raises(JudgeUnavailable):
         judge_at(endpoints.url).compare(question("42", "43"))
 
 
-def test_chatter_is_unreadable(endpoints: Endpoints) -> None:
-    endpoints.says = "I prefer A."
-    with pytest.raises(VerdictUnreadable):
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {},
+        None,
+        [],
+        "12",
+        {"prompt_tokens": "12", "completion_tokens": [1]},
+        {"prompt_tokens": None, "completion_tokens": {}},
+        {"prompt_tokens": -1, "completion_tokens": -(10**9)},
+        {"prompt_tokens": 10**12, "completion_tokens": 2**31},
+        {"prompt_tokens": True, "completion_tokens": 1.5},
+    ],
+)
+def test_tokens_that_cannot_be_counts_are_counted_here(endpoints: Endpoints, usage: object) -> None:
+    endpoints.body = completion({"role": "assistant", "content": "x" * 40}, usage)
+    endpoint = Endpoint(base_url=endpoints.url, model="big", price=Price(request_usd=1.0))
+    answer = Chat(endpoint, retries=0).complete([Message("user", "y" * 80)])
+    assert (answer.input_tokens, answer.output_tokens) == (20, 10)
+    assert answer.cost_usd == 1.0
+
+
+@pytest.mark.parametrize("content", [["42"], [{"type": "text", "text": "42"}], {}, {"a": 1}, 42])
+def test_content_that_is_no_text_is_an_outage(endpoints: Endpoints, content: object) -> None:
+    endpoints.body = completion({"role": "assistant", "content": content}, None)
+    with pytest.raises(JudgeUnavailable):
         judge_at(endpoints.url).compare(question("42", "43"))
+
+
+def completion(message: dict[str, object], usage: object) -> bytes:
+    made = {"id": "x", "choices": [{"index": 0, "message": message}], "usage": usage}
+    return json.dumps(made).encode()
+
+
+def test_chatter_is_unreadable_and_costs_all_the_same(endpoints: Endpoints) -> None:
+    endpoints.says = "I prefer A."
+    with pytest.raises(VerdictUnreadable) as chatter:
+        judge_at(endpoints.url).compare(question("42", "43"))
+    assert chatter.value.cost_usd > 0.0
 
 
 def test_not_even_a_debug_log_holds_what_is_compared(endpoints: Endpoints) -> None:
