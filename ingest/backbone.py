@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ingest.own_files import read_own, write_own
 from ingest.settings import ProcessSettings
 from ingest.topics import KafkaSettings, every_topic
 from store.clock import Clock, SystemClock
@@ -111,10 +113,7 @@ def announced(backbone: Backbone, *, http_url: str) -> Iterator[None]:
         "bootstrap_servers": backbone.settings.kafka.bootstrap_servers,
         "http_url": http_url,
     }
-    unfinished = path.with_suffix(".tmp")
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(path)  # whoever waits for the file sees all of it
+    write_own(json.dumps(content), path)
     try:
         yield
     finally:
@@ -127,10 +126,10 @@ def read_connection(run_dir: Path) -> dict[str, str]:
     Raises
     ------
     SettingsInvalid
-        None runs there.
+        None runs there, or its file is not one's own.
     """
     try:
-        stored = json.loads((run_dir / CONNECTION_FILE).read_text())
+        stored = json.loads(read_own(run_dir / CONNECTION_FILE))
         found = {name: str(stored[name]) for name in _ADDRESSES}
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise SettingsInvalid(
@@ -185,7 +184,8 @@ def _only_one(run_dir: Path) -> Iterator[None]:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        lock = (run_dir / LOCK_FILE).open("w")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW  # a link would be somebody's trap
+        lock = os.fdopen(os.open(run_dir / LOCK_FILE, flags, 0o600), "w")
     except OSError as problem:
         raise SettingsInvalid(
             f"cannot write to the run directory {run_dir}: {problem.strerror};"

@@ -94,10 +94,12 @@ def _answered(questions: Sequence[Question], defaults: Mapping[str, str]) -> dic
 def _ask(question: Question, default: str) -> object:
     """Return a checked answer; a wrong one is asked for again at once."""
     typer.echo(typer.style(f"  {question.help}", dim=True))
+    if question.is_secret and default:
+        return _prompt(f"{question.text} [(kept)]", default, question.check, is_shown=False)
     return _prompt(question.text, default, question.check)
 
 
-def _prompt(text: str, default: str, check: Callable[[str], T]) -> T:
+def _prompt(text: str, default: str, check: Callable[[str], T], *, is_shown: bool = True) -> T:
     from ingest.first_run import NONE  # noqa: PLC0415
 
     def checked(said: str) -> T:
@@ -108,7 +110,7 @@ def _prompt(text: str, default: str, check: Callable[[str], T]) -> T:
 
     # An empty default is one too: it is what Enter means, and the check has the last word.
     found: T = typer.prompt(
-        f"  {text}", default=default, show_default=bool(default), value_proc=checked
+        f"  {text}", default=default, show_default=is_shown and bool(default), value_proc=checked
     )
     return found
 

@@ -1,13 +1,13 @@
 """``steersman.env``: settings of the commands that are started in its directory.
 
 Lines of NAME=value, as python-dotenv parses them, without expansion of ``$NAME``. Environment
-variables win. Only settings belong here: a key in a file is a key in a backup.
+variables win; a file that others may write is refused. Only settings belong here: a key in a file
+is a key in a backup.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from ingest.own_files import read_own, write_own
 from store.environ import PREFIX
 from store.errors import SettingsInvalid
 
@@ -38,10 +39,11 @@ def read_file(file: Path = FILE) -> dict[str, str]:
     Raises
     ------
     SettingsInvalid
-        The file cannot be read or holds something else; names the file and the lines.
+        The file is not one's own, cannot be read or holds something else; names the file and the
+        lines.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_own(file).replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as problem:
@@ -100,14 +102,10 @@ def write_file(content: str, file: Path = FILE) -> None:
     Raises
     ------
     SettingsInvalid
-        It cannot be written.
+        It cannot be written, or is a symbolic link.
     """
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        unfinished.unlink(missing_ok=True)
-        unfinished.touch(mode=0o600, exist_ok=False)
-        unfinished.write_text(content, encoding="utf-8")
-        unfinished.replace(file)
+        write_own(content, file)
     except OSError as problem:
         raise SettingsInvalid(
             f"{file.absolute()} cannot be written: {_reason(problem)}"

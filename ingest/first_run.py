@@ -39,6 +39,8 @@ class Question:
     default: str
     check: Callable[[str], object]
     """Returns the answer; ValueError or SteersmanError with a message for whoever answers."""
+    is_secret: bool = False
+    """Whether an answer from before may hold a password and is not shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,7 @@ SERVICES = (
         " to the file.",
         "",
         check_database,
+        is_secret=True,
     ),
     Question(
         "kafka_bootstrap_servers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,11 @@ from ingest.settings import HttpSettings
 from store.clock import Clock
 from store.ledger import Ledger
 from store.records import JsonObject
+
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d*)?")
+_THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
+_SET_BY_PROXIES = ("forwarded", "via", "x-real-ip")
+"""Besides every ``X-Forwarded-…``."""
 
 
 class Live(Protocol):
@@ -46,11 +52,17 @@ class HttpContext:
 
 
 class Access:
-    """Who may call a route: changes always need an admin key, the rest only off loopback."""
+    """Who may call a route: changes always need an admin key, the rest none on loopback.
+
+    Behind a proxy every caller connects from loopback, and a web page whose name was bound to it
+    anew (DNS rebinding) does so too: such requests need the key that others need off loopback.
+    """
 
     def __init__(self, context: HttpContext) -> None:
         self._ring = KeyRing(context.ledger, context.clock)
         self._is_open = context.settings.is_loopback
+        host = context.settings.host.lower()
+        self._hosts = _THIS_MACHINE | {f"[{host}]" if ":" in host else host}
 
     def admin(self, request: Request) -> None:
         """Check the key of a request that changes something; its name is the actor.
@@ -62,8 +74,20 @@ class Access:
 
     def require(self, request: Request, scope: Scope) -> None:
         """Check the key of a request that changes no configuration."""
-        if not self._is_open:
+        if not (self._is_open and _is_direct(request) and self._names_us(request)):
             self._ring.require(request.headers.get("authorization"), scope)
+
+    def _names_us(self, request: Request) -> bool:
+        """Whether the ``Host`` is one by which only this machine is called, with any port."""
+        found = _HOST.fullmatch(request.headers.get("host", ""))
+        return found is not None and found[1].lower() in self._hosts
+
+
+def _is_direct(request: Request) -> bool:
+    """Whether no proxy says that it passed the request on."""
+    return not any(
+        name in _SET_BY_PROXIES or name.startswith("x-forwarded-") for name in request.headers
+    )
 
 
 def actor_of(request: Request) -> str:

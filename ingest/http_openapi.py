@@ -55,7 +55,7 @@ def event_request(
 
 
 def open_on_loopback() -> dict[str, Any]:
-    """Return the documentation of a route that needs a key only on an exposed address."""
+    """Return the documentation of a route that needs a key only off loopback or through a proxy."""
     return {"security": [{}, BEARER]}
 
 
@@ -74,7 +74,8 @@ def describe_keys(app: FastAPI) -> None:
         schemes["bearer"] = {
             "type": "http",
             "scheme": "bearer",
-            "description": "API key; needed off loopback, and always to change something.",
+            "description": "API key; needed off loopback or through a proxy, and always to change"
+            " something.",
         }
         return document
 

@@ -28,6 +28,10 @@ KEY_CREATED = "key.created"
 FRESH_S = 30.0
 """Seconds a found key is trusted without asking the ledger again."""
 REMEMBERED = 1_000
+_SEND_ONE = (
+    "send 'Authorization: Bearer <API key>', made with 'steersman keys create'; only what changes"
+    " no configuration and is asked of localhost directly, without a proxy, needs none"
+)
 _WHOLE_TRAIL = 1_000_000
 
 
@@ -128,7 +132,7 @@ class KeyRing:
 def _bearer(header: str | None) -> str:
     kind, _, key = (header or "").partition(" ")
     if kind.lower() != "bearer" or not key.strip():
-        raise _unauthenticated("missing_key", "send 'Authorization: Bearer <API key>'")
+        raise _unauthenticated("missing_key", _SEND_ONE)
     return key.strip()
 
 

@@ -22,7 +22,7 @@ class HttpSettings:
     """``STEERSMAN_HTTP_*``: the HTTP interface."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; any other than loopback requires API keys."""
+    """Address to listen on; any other than loopback, and any proxy, requires API keys."""
     port: int = 8080
     """Port to listen on; 0 takes a free one."""
     threads: int = 32

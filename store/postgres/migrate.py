@@ -63,9 +63,14 @@ def upgrade(url: str, *, revision: str = "head", now: datetime | None = None) ->
 
 
 def downgrade(url: str, *, revision: str = "base") -> None:
-    """Take the schema back to a revision; ``base`` removes every fact."""
-    with _migrating(url) as (_, config):
+    """Take the schema back to a revision; ``base`` removes every fact.
+
+    What a migration that is undone required of programs is required no more.
+    """
+    with _migrating(url) as (connection, config):
         command.downgrade(config, revision)
+        if _least(connection) > (_revision(connection) or ""):
+            connection.execute(text("COMMENT ON TABLE alembic_version IS NULL"))
 
 
 def check(url: str) -> None:
@@ -87,6 +92,8 @@ def check(url: str) -> None:
 def require(connection: Connection, least: str) -> None:
     """Say, in a migration that does not only add, which revision a program must know from now on;
     older ones refuse to start instead of failing later.
+
+    Its downgrade must say again what an earlier one required; otherwise nothing is.
     """
     connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{_LEAST}{int(least):04}'"))
 
@@ -98,8 +105,7 @@ def _is_newer(connection: Connection, config: Config) -> bool:
     own = scripts.get_current_head() or ""
     if found is None or found <= own:  # revisions are numbered: 0001, 0002, ...
         return False
-    said: str = connection.scalar(_COMMENT) or ""
-    least = said.removeprefix(_LEAST) if said.startswith(_LEAST) else ""
+    least = _least(connection)
     if least > own:
         raise StoreError(
             f"the schema is at revision {found} and needs a program that knows {least}; this one"
@@ -107,6 +113,12 @@ def _is_newer(connection: Connection, config: Config) -> bool:
         )
     log.warning("schema.newer", extra={"schema": found, "program": own})
     return True
+
+
+def _least(connection: Connection) -> str:
+    """Return the revision that a program must know, nothing if there is none."""
+    said: str = connection.scalar(_COMMENT) or ""
+    return said.removeprefix(_LEAST) if said.startswith(_LEAST) else ""
 
 
 def _revision(connection: Connection) -> str | None:

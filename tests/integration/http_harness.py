@@ -147,7 +147,7 @@ class Api:
 
     def client(self) -> TestClient:
         """Return a client; inside its ``with`` block the application runs."""
-        return TestClient(self.app(), raise_server_exceptions=False)
+        return TestClient(self.app(), base_url="http://localhost", raise_server_exceptions=False)
 
 
 def error_of(reply: Any, status: int) -> dict[str, Any]:

@@ -191,6 +191,50 @@ def test_a_change_needs_an_admin_key_even_on_loopback(
     assert error_of(router, 403)["code"] == "missing_scope"
 
 
+ELSEWHERE = [
+    {"X-Forwarded-For": "192.0.2.7"},
+    {"X-Forwarded-Proto": "https"},
+    {"X-Real-IP": "192.0.2.7"},
+    {"Forwarded": "for=192.0.2.7"},
+    {"Via": "1.1 proxy"},
+    {"Host": "rebound.example:8080"},
+    {"Host": "localhost.rebound.example"},
+    {"Host": "127.0.0.1@rebound.example"},
+    {"Host": "[::1].rebound.example"},
+    {"Host": ""},
+]
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE, ids=str)
+def test_on_loopback_a_proxied_or_rebound_request_needs_a_key(
+    headers: dict[str, str], api: Api, client: TestClient
+) -> None:
+    prompt = {"prompt": "hello"}
+    refused = client.post("/v1/routing/decision", json=prompt, headers=headers)
+    assert error_of(refused, 401)["code"] == "missing_key"
+    assert refused.headers["www-authenticate"] == "Bearer"
+    word = {"request_id": "r1", "rating": 1}
+    said = client.post("/v1/feedback", json=word, headers=headers | {"Idempotency-Key": "k"})
+    assert error_of(said, 401)
+    for path in ("/v1/decisions/r1", "/v1/experts", "/v1/policy", "/v1/state", "/v1/alerts"):
+        assert error_of(client.get(path, headers=headers), 401)
+        assert client.get(path, headers=headers | api.keys["route"]).status_code == 403
+    with_key = headers | api.keys["route"]
+    assert client.post("/v1/routing/decision", json=prompt, headers=with_key).status_code == 200
+    assert client.get("/health", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080"])
+def test_on_loopback_this_machine_needs_no_key(host: str, client: TestClient) -> None:
+    assert client.get("/v1/experts", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(("listens", "host"), [("127.0.0.2", "127.0.0.2:80"), ("::1", "[::1]")])
+def test_the_configured_loopback_address_needs_no_key(listens: str, host: str) -> None:
+    with Api(settings=HttpSettings(host=listens)).client() as client:
+        assert client.get("/v1/experts", headers={"Host": host}).status_code == 200
+
+
 def test_on_an_exposed_address_everything_but_probes_needs_a_key() -> None:
     api = Api(settings=HttpSettings(host="192.0.2.1"))
     prompt = {"prompt": "hello"}

@@ -152,6 +152,28 @@ def test_a_newer_schema_that_says_which_program_it_needs_refuses_an_older_one(
             start(database_url)
 
 
+def comment_on_revisions(url: str) -> str | None:
+    with raw_connection(url) as connection:
+        found = connection.execute("SELECT obj_description('alembic_version'::regclass)").fetchone()
+    assert found is not None
+    comment: str | None = found[0]
+    return comment
+
+
+def test_a_downgrade_below_it_takes_the_required_program_back(database_url: str) -> None:
+    engine = make_engine(database_url, pooled=False)
+    with engine.begin() as connection:
+        migrate.require(connection, "0002")
+    migrate.downgrade(database_url, revision="0002")
+    assert comment_on_revisions(database_url) == "least program: 0002"
+    migrate.downgrade(database_url, revision="0001")
+    assert comment_on_revisions(database_url) is None
+    with engine.begin() as connection:
+        migrate.require(connection, "0001")
+    migrate.downgrade(database_url)
+    assert comment_on_revisions(database_url) is None
+
+
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql+asyncpg://h/d", "nonsense"])
 def test_a_url_that_is_not_postgresql_is_refused(url: str) -> None:
     with pytest.raises(SettingsInvalid):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from ingest import cli
 from ingest.commands import Operator
-from ingest.env_file import FILE, read_file
+from ingest.env_file import FILE, read_file, write_file
 from ingest.first_checks import check_key_variable
 from ingest.first_plan import estimate, summary, warnings
 from ingest.first_run import Answers, Model, read_answers
@@ -314,6 +314,18 @@ def test_questions_in_a_terminal_are_asked_again_until_answered(
     assert policy(ledger)["alpha"] == 0.2
     assert read_file()["STEERSMAN_JUDGE_OUTPUT_USD_PER_MTOK"] == "2"
     assert SECRET not in FILE.read_text()
+
+
+def test_a_kept_database_password_is_not_shown_as_a_default(
+    endpoints: Endpoints, ledger: MemoryLedger
+) -> None:
+    url = "postgresql://steersman:hunter2@127.0.0.1:9/steersman"
+    write_file(f"STEERSMAN_DATABASE_URL={url}\n")
+    done = run(typed=typed(endpoints.url))
+    assert done.exit_code == 0, done.output
+    assert "PostgreSQL URL [(kept)]: " in done.output
+    assert "hunter2" not in done.output
+    assert read_file()["STEERSMAN_DATABASE_URL"] == url
 
 
 def test_every_question_has_a_line_of_help(endpoints: Endpoints, ledger: MemoryLedger) -> None:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest import wire
+from ingest.fields import RFC_3339
 from store.errors import EventRejected
 from store.health import CallError
 from store.needs import Needs
@@ -141,6 +142,15 @@ PROMPT_REFUSALS: list[tuple[dict[str, object], str, str]] = [
     ({"created_at": "yesterday"}, "invalid_time", "created_at"),
     ({"created_at": "2026-03-01T12:00:00"}, "invalid_time", "created_at"),
     ({"created_at": "0001-01-01T00:00:00+14:00"}, "invalid_time", "created_at"),
+    ({"created_at": "20260301T110000Z"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-W09-7T11:00:00Z"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-03-01 11:00:00Z"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-03-01T11:00Z"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-03-01T11:00:00,5Z"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-03-01T11:00:00+01"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-03-01T11:00:00+01:00:30"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-02-30T11:00:00Z"}, "invalid_time", "created_at"),
+    ({"created_at": "2026-03-01T11:00:0\u0660Z"}, "invalid_time", "created_at"),
     ({"created_at": 3}, "wrong_type", "created_at"),
     ({"created_at": "2026-03-01T13:00:01Z"}, "far_future", "created_at"),
 ]  # fmt: skip
@@ -499,6 +509,71 @@ def test_what_is_accepted_agrees_with_the_schema(
     except EventRejected:
         return
     check(kind, raw)
+
+
+BLANK = "".join(chr(c) for c in range(0x110000) if chr(c).isspace())
+BOTH_REFUSE = [
+    (PROMPT, {"needs": {"regions": [" "]}}),
+    (PROMPT, {"prompt": " "}),
+    (PROMPT, {"prompt": BLANK}),
+    (PROMPT, {"prompt": "a\x00"}),
+    (PROMPT, {"prompt": None, "messages": [{"role": "user", "content": "a\x00"}]}),
+    (PROMPT, {"request_id": "\u3000"}),
+    (PROMPT, {"tenant": " "}),
+    (PROMPT, {"allowed_experts": ["a", "\xa0"]}),
+    (PROMPT, {"needs": {"output_tokens": 1.5}}),
+    (PROMPT, {"created_at": "20260301T110000Z"}),
+    (PROMPT, {"created_at": "2026-W09-7T11:00:00Z"}),
+    (PROMPT, {"created_at": "2026-03-01T24:00:00Z"}),
+    (RESPONSE, {"text": "\x00"}),
+    (FEEDBACK, {"comment": "a\x00b"}),
+]
+BOTH_ACCEPT = [
+    (PROMPT, {"needs": {"regions": [" eu "], "output_tokens": 1.0}}),
+    (PROMPT, {"prompt": f"{BLANK}\x01"}),
+    (PROMPT, {"prompt": "\ufeff", "request_id": "\ufeff"}),
+    (PROMPT, {"created_at": "2026-03-01t11:00:00.123456789z"}),
+    (PROMPT, {"created_at": "2026-03-01T11:00:00-00:00"}),
+    (RESPONSE, {"text": "", "output_tokens": 3.0}),
+    (FEEDBACK, {"comment": "\n"}),
+]
+
+
+def decoded_and_valid(base: dict[str, object], changes: dict[str, object]) -> tuple[bool, bool]:
+    kind = str(base["schema"]).removeprefix("steersman.")
+    raw = json.dumps(base | changes).encode()
+    is_valid = jsonschema.Draft202012Validator(wire.schema_of(kind)).is_valid(json.loads(raw))
+    try:
+        DECODERS[wire.KINDS.index(kind)](raw)
+    except EventRejected:
+        return False, is_valid
+    return True, is_valid
+
+
+@pytest.mark.parametrize(("base", "changes"), BOTH_REFUSE)
+def test_the_schema_refuses_what_the_decoder_refuses(
+    base: dict[str, object], changes: dict[str, object]
+) -> None:
+    assert decoded_and_valid(base, changes) == (False, False)
+
+
+@pytest.mark.parametrize(("base", "changes"), BOTH_ACCEPT)
+def test_the_schema_accepts_what_the_decoder_accepts(
+    base: dict[str, object], changes: dict[str, object]
+) -> None:
+    assert decoded_and_valid(base, changes) == (True, True)
+
+
+@pytest.mark.parametrize("kind", wire.KINDS)
+def test_the_schema_says_the_same_of_times_as_the_decoder(kind: str) -> None:
+    fields = cast("dict[str, dict[str, object]]", wire.schema_of(kind)["properties"])
+    times = [field for field in fields.values() if "format" in field]
+    assert [field["pattern"] for field in times] == [f"^{RFC_3339.pattern}$"]
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    tokens = prompt(needs={"output_tokens": 1.0}).needs.output_tokens
+    assert (tokens, type(tokens)) == (1, int)
 
 
 def test_numpy_numbers_are_encoded_as_json_numbers() -> None:
