@@ -8,8 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from online.learn import JudgedRequest
+from recalibrate.controller import Threshold
+from recalibrate.guard import recompute
 from recalibrate.window import RescoredLabels, able, absent, complete
 from store.needs import Capabilities, Needs
+from store.policy import PolicySettings
 from store.records import ExpertId
 from tests.factories import STRONG, sampled
 
@@ -72,3 +75,32 @@ def test_what_the_narrowed_reference_refuses_is_no_calibration_row() -> None:
     rows = [row(seq, A, needs=LONG if seq % 2 else None) for seq in range(6)]
     assert seqs_of(rows, A) == [1, 2, 3, 4, 5]
     assert seqs_of(rows, A, declared={STRONG: SHORT}) == [2, 4]
+
+
+def drifted(absences: Mapping[ExpertId, Sequence[tuple[int, int]]]) -> Threshold:
+    """λ after A grew worse in the 400 requests of X's absence; X is good. 700 labels."""
+    rng = np.random.default_rng(3)
+    rows = [row(seq, A, X) for seq in range(1, 701)]
+    good = rng.random((700, 3)) >= np.array([0.0, 0.06, 0.03])
+    good[300:, 1] = rng.random(400) >= 0.3
+    judged = np.ones((700, 3), dtype=bool)
+    judged[300:, 2] = False
+    labels = RescoredLabels(
+        rows=tuple(rows),
+        columns=COLUMNS,
+        relative_costs=np.array([1.0, 0.1, 0.2]),
+        scores=np.column_stack([np.full(700, 0.99), rng.random((700, 2)) * 0.9]),
+        acceptable=good & judged,
+        judged=judged,
+        able=np.ones((700, 3), dtype=bool),
+        absent=absent(rows, COLUMNS, absences),
+    )
+    policy = PolicySettings(reference=STRONG, label_rate=1.0, policy="cheapest", cost_weight=0.0)
+    pool = {A, X} if absences else {A}
+    return recompute(policy, labels, pool, last_seq=700, from_seq=0, is_ramping=False)
+
+
+def test_an_experts_return_does_not_throw_away_newer_evidence_about_the_others() -> None:
+    alone, both = drifted({}), drifted({X: ((300, 700),)})
+    assert alone.value > 0.3
+    assert both.value >= alone.value
