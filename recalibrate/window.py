@@ -128,12 +128,17 @@ def absent(
     columns: Sequence[ExpertId],
     absences: Mapping[ExpertId, Sequence[tuple[int, int]]],
 ) -> BoolArray:
-    """Return bool[n, M]: whether a request fell into a time when an expert was out of service."""
+    """Return bool[n, M]: whether a request fell into a time when an expert was out of service.
+
+    Which lasts from its absence's begin until the first later request at which it was due again,
+    that one included (as for joining): until a state with it is in force nobody asks for it.
+    """
     seqs = np.array([row.request.seq for row in rows], dtype=np.int64)
     found = np.zeros((len(rows), len(columns)), dtype=bool)
     for column, name in enumerate(columns):
         for after, until in absences.get(name, ()):
-            found[:, column] |= (seqs > after) & (seqs <= until)
+            back = _joined_seq(rows, name, after=until)
+            found[:, column] |= (seqs > after) & (seqs <= back)
     return found
 
 
@@ -224,9 +229,10 @@ def complete(
     ]
 
 
-def _joined_seq(rows: Sequence[JudgedRequest], expert: ExpertId) -> int:
-    """Return the first sequence at which the expert was due to be judged on traffic."""
-    return min((r.request.seq for r in rows if expert in r.request.due_experts), default=NEVER)
+def _joined_seq(rows: Sequence[JudgedRequest], expert: ExpertId, *, after: int = -1) -> int:
+    """Return the first later sequence at which the expert was due to be judged on traffic."""
+    due = (r.request.seq for r in rows if expert in r.request.due_experts)
+    return min((seq for seq in due if seq > after), default=NEVER)
 
 
 def _probed_seqs(rows: Sequence[JudgedRequest], expert: ExpertId) -> tuple[int, int]:

@@ -77,6 +77,14 @@ def test_what_the_narrowed_reference_refuses_is_no_calibration_row() -> None:
     assert seqs_of(rows, A, declared={STRONG: SHORT}) == [2, 4]
 
 
+def test_between_a_recovery_and_the_swap_nobody_asks_for_the_expert() -> None:
+    """It is back at 4, and served from 7 on: rows without it until then are no losses."""
+    due = {seq: (A, X) if seq < 2 or seq >= 7 else (A,) for seq in range(10)}
+    rows = [row(seq, *names) for seq, names in due.items()]
+    assert seqs_of(rows, A, X, absences={X: ((1, 4),)}) == [1, 8, 9]
+    assert seqs_of(rows[:7], A, X, absences={X: ((1, 4),)}) == [1], "not in force yet"
+
+
 def drifted(absences: Mapping[ExpertId, Sequence[tuple[int, int]]]) -> Threshold:
     """λ after A grew worse in the 400 requests of X's absence; X is good. 700 labels."""
     rng = np.random.default_rng(3)
