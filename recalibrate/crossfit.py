@@ -81,7 +81,12 @@ def stretches(given: Evidence, policy: PolicySettings) -> list[Stretch]:
 
     A stretch from before there were labels enough for a λ gets the first that there was.
     """
-    kept = complete(given.labels, given.certified, from_seq=given.from_seq)[-EVALUATED:]
+    kept = complete(
+        given.labels,
+        given.certified,
+        reference=policy.reference,
+        from_seq=given.from_seq,
+    )[-EVALUATED:]
     pieces = [kept[i : i + STRETCH] for i in range(0, len(kept), STRETCH)]
     found: list[Stretch] = []
     for piece in reversed(pieces):

@@ -31,7 +31,10 @@ def recompute(
     is_ramping: bool,
     floor: float = FLOOR,
 ) -> Threshold:
-    """Return λ for a pool of certified experts by the controller in force."""
+    """Return λ for a pool of certified experts by the controller in force.
+
+    It is the safest of the λ of all of them and the λ of those that were never out of service.
+    """
     if labels is None:
         return Threshold.safe(Reason.SAFE_COLD, "no scorer yet")
     if not certified:
@@ -43,14 +46,27 @@ def recompute(
         age_half_life_requests=policy.age_half_life_requests,
         floor=floor,
     )
-    window = calibration_window(
-        labels,
-        certified,
-        last_seq=last_seq,
-        from_seq=from_seq,
-        policy=policy,
-    )
-    return controller.threshold(window)
+    found = [
+        controller.threshold(
+            calibration_window(labels, pool, last_seq=last_seq, from_seq=from_seq, policy=policy)
+        )
+        for pool in _pools(labels, certified, from_seq=from_seq)
+    ]
+    return max(found, key=lambda threshold: threshold.value)
+
+
+def _pools(
+    labels: RescoredLabels, certified: Collection[ExpertId], *, from_seq: int
+) -> list[set[ExpertId]]:
+    """Return the pools that λ must be safe for: all certified, and those who were never out.
+
+    The window of all leaves out what was judged while one of them was out, which may be the newest
+    evidence about the others: its return must not make λ forget it.
+    """
+    recent = np.array([row.request.seq >= from_seq for row in labels.rows], dtype=bool)
+    out = dict(zip(labels.columns, labels.absent[recent].any(axis=0), strict=True))
+    staying = {name for name in certified if not out.get(name, False)}
+    return [set(certified), staying] if 0 < len(staying) < len(certified) else [set(certified)]
 
 
 def approved(candidate: RoutingState, threshold: Threshold) -> tuple[RoutingState, bytes]:

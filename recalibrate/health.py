@@ -41,8 +41,14 @@ def is_failing(answered: dict[int, int]) -> bool:
     return in_a_row or often
 
 
-def paused(expert: Expert, *, error: str, last_seq: int, now: datetime) -> Health:
-    """Return what is kept of an expert that goes out of service now."""
+def paused(expert: Expert, *, error: str, judged_to: int, now: datetime) -> Health:
+    """Return what is kept of an expert that goes out of service now.
+
+    Parameters
+    ----------
+    judged_to
+        The watermark: behind it every request has the expert's label, if one was due.
+    """
     before = expert.health
     soon = before.episodes > 0 and now - expert.status_changed_at < RELAPSE
     episodes = before.episodes + 1 if soon else 1
@@ -52,7 +58,7 @@ def paused(expert: Expert, *, error: str, last_seq: int, now: datetime) -> Healt
         error=error,
         next_probe_at=now + next_wait(episodes - 1),
         episodes=episodes,
-        absent_from=last_seq,
+        absent_from=judged_to,
         absences=before.absences,
     )
 
@@ -63,6 +69,13 @@ def is_well(health: Health) -> bool:
 
 
 def recovered(health: Health, *, last_seq: int) -> Health:
-    """Return what is kept of an expert that comes back: when it was out."""
-    gone = (*health.absences, (health.absent_from, last_seq))[-ABSENCES_KEPT:]
-    return replace(Health(), episodes=health.episodes, absences=gone)
+    """Return what is kept of an expert that comes back: when it was out.
+
+    The oldest absences that are too many become one, which covers what was between them: that
+    leaves out more rows by time, where forgetting one would count its rows as losses.
+    """
+    gone = (*health.absences, (health.absent_from, last_seq))
+    old, new = gone[: 1 - ABSENCES_KEPT], gone[1 - ABSENCES_KEPT :]
+    if len(old) > 1:
+        old = ((min(after for after, _ in old), max(until for _, until in old)),)
+    return replace(Health(), episodes=health.episodes, absences=(*old, *new))

@@ -71,7 +71,12 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
             last_seq=inputs.last_seq,
             from_seq=inputs.from_seq,
         )
-        kept = complete(given.labels, given.certified, from_seq=given.from_seq)[-EVALUATED:]
+        kept = complete(
+            given.labels,
+            given.certified,
+            reference=state.policy.reference,
+            from_seq=given.from_seq,
+        )[-EVALUATED:]
         rows = [known[i] for i in kept]
         spending = _spending(ledger, [row.request.request_id for row in rows])
         outlooks = tuple(

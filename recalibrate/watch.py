@@ -17,6 +17,7 @@ from recalibrate.health import (
     paused,
     recovered,
 )
+from recalibrate.inputs import LABEL_TIMEOUT_S
 from recalibrate.publication import AnnounceAlert, raise_alerts
 from store.clock import Clock
 from store.facts import FailedCall
@@ -86,7 +87,9 @@ class HealthWatch:
         return alerts
 
     def _pause(self, tx: Transaction, expert: Expert, latest: FailedCall, now: datetime) -> bool:
-        after = paused(expert, error=latest.error, last_seq=tx.decisions.last_seq(), now=now)
+        # Requests still to be judged get no label of it: they fall into its absence too.
+        judged_to = tx.decisions.watermark(now=now, timeout_s=LABEL_TIMEOUT_S)
+        after = paused(expert, error=latest.error, judged_to=judged_to, now=now)
         return tx.experts.set_status(
             expert.name, before=expert.status, after=ExpertStatus.PAUSED, now=now
         ) and tx.experts.set_health(expert.name, before=expert.health, after=after)

@@ -18,6 +18,9 @@ from store.needs import UNDECLARED, Capabilities
 from store.policy import PolicySettings
 from store.records import FOLDS, Expert, ExpertId, FloatArray
 
+NEVER = 1 << 62
+"""A sequence that is not reached."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RescoredLabels:
@@ -125,12 +128,17 @@ def absent(
     columns: Sequence[ExpertId],
     absences: Mapping[ExpertId, Sequence[tuple[int, int]]],
 ) -> BoolArray:
-    """Return bool[n, M]: whether a request fell into a time when an expert was out of service."""
+    """Return bool[n, M]: whether a request fell into a time when an expert was out of service.
+
+    Which lasts from its absence's begin until the first later request at which it was due again,
+    that one included (as for joining): until a state with it is in force nobody asks for it.
+    """
     seqs = np.array([row.request.seq for row in rows], dtype=np.int64)
     found = np.zeros((len(rows), len(columns)), dtype=bool)
     for column, name in enumerate(columns):
         for after, until in absences.get(name, ()):
-            found[:, column] |= (seqs > after) & (seqs <= until)
+            back = _joined_seq(rows, name, after=until)
+            found[:, column] |= (seqs > after) & (seqs <= back)
     return found
 
 
@@ -144,13 +152,12 @@ def calibration_window(
 ) -> Window:
     """Return the window for C_λ over these certified experts, with loss ``worst_in_set``.
 
-    A request from before an expert joined says nothing about it and is left out (which depends on
-    time alone, not on the prompt), unless the expert was probed there. From then on an expert that
-    should have been judged and was not counts as a loss; one that cannot serve the request is no
-    member there. A request from a time when an expert was out of service is left out too, as one
-    from before it joined: nobody could be asked then, whatever the prompt.
+    The rows are those of ``complete``. An expert that could serve one of them and was not judged
+    counts as a loss; one that cannot serve it is no member there. A request from a time when an
+    expert was out of service is left out, as one from before it joined: nobody could be asked
+    then, whatever the prompt.
     """
-    kept = complete(labels, certified, from_seq=from_seq)
+    kept = complete(labels, certified, reference=policy.reference, from_seq=from_seq)
     seqs = np.array([labels.rows[i].request.seq for i in kept], dtype=np.float64)
     pi = np.array([labels.rows[i].request.inclusion_probability for i in kept])
     scores = labels.scores[np.asarray(kept, dtype=np.int64)]
@@ -184,36 +191,51 @@ def traffic_outcomes(
 
 
 def complete(
-    labels: RescoredLabels, certified: Collection[ExpertId], *, from_seq: int
+    labels: RescoredLabels,
+    certified: Collection[ExpertId],
+    *,
+    reference: ExpertId,
+    from_seq: int,
 ) -> list[int]:
-    """Return the rows that say something about each of these experts."""
+    """Return the rows that say something about each of these experts.
+
+    What the reference cannot serve as it is declared now would be refused today: no row stands
+    for it.
+
+    Otherwise a row stays or goes by its place in the ledger and its fold, never by its prompt, so
+    that the rows kept are like the requests to come. An expert's places are those after the first
+    at which it was due, and those strictly between its first and its last probe outside fold 0.
+    All three ends are rows that it could serve, that is, chosen by their prompts, and are left
+    out: of independent requests, those between the first and the last of a kind, or after the
+    first, are like any others. Within its places an expert that could serve and was not judged
+    counts as a loss: a probe that never came back, or one not asked for since it could not serve
+    then. Between its last probe and joining nobody could be judged, and no row stays.
+    """
     columns = [i for i, name in enumerate(labels.columns) if name in certified]
     joined = {c: _joined_seq(labels.rows, labels.columns[c]) for c in columns}
-    probed = {c: _probed_seq(labels.rows, labels.columns[c]) for c in columns}
+    probed = {c: _probed_seqs(labels.rows, labels.columns[c]) for c in columns}
 
     def speaks_of(i: int, c: int) -> bool:
-        """Whether a row counts for an expert. Among the probed ones those it cannot serve count
-        as if they had been: leaving them out would depend on the prompt.
-        """
         request = labels.rows[i].request
-        if labels.absent[i, c]:
-            return False
-        if request.seq >= joined[c] or labels.judged[i, c]:
-            return True
-        return bool(not labels.able[i, c] and request.fold != 0 and request.seq >= probed[c])
+        first, last = probed[c]
+        was_probed = request.fold != 0 and first < request.seq < last
+        return not labels.absent[i, c] and (request.seq > joined[c] or was_probed)
 
+    serves = labels.able[:, labels.columns.index(reference)]
     return [
         i
         for i, row in enumerate(labels.rows)
-        if row.request.seq >= from_seq and all(speaks_of(i, c) for c in columns)
+        if row.request.seq >= from_seq and serves[i] and all(speaks_of(i, c) for c in columns)
     ]
 
 
-def _joined_seq(rows: Sequence[JudgedRequest], expert: ExpertId) -> int:
-    """Return the first sequence at which the expert was due to be judged on traffic."""
-    return min((r.request.seq for r in rows if expert in r.request.due_experts), default=1 << 62)
+def _joined_seq(rows: Sequence[JudgedRequest], expert: ExpertId, *, after: int = -1) -> int:
+    """Return the first later sequence at which the expert was due to be judged on traffic."""
+    due = (r.request.seq for r in rows if expert in r.request.due_experts)
+    return min((seq for seq in due if seq > after), default=NEVER)
 
 
-def _probed_seq(rows: Sequence[JudgedRequest], expert: ExpertId) -> int:
-    """Return the first sequence at which the expert was probed (fold 0 never is)."""
-    return min((r.request.seq for r in rows if expert in r.probed), default=1 << 62)
+def _probed_seqs(rows: Sequence[JudgedRequest], expert: ExpertId) -> tuple[int, int]:
+    """Return the first and the last sequence at which the expert was probed (fold 0 never is)."""
+    seqs = [r.request.seq for r in rows if expert in r.probed]
+    return min(seqs, default=NEVER), max(seqs, default=NEVER)

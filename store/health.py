@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 ABSENCES_KEPT = 32
+"""Older ones are merged into one."""
 
 
 class CallError(StrEnum):
@@ -43,6 +44,7 @@ class Health:
     episodes: int = 0
     """Pauses in quick succession, this one included."""
     absent_from: int = 0
+    """The ledger's watermark at the pause: later requests may lack its label."""
     absences: tuple[tuple[int, int], ...] = ()
     """Ledger sequences after which, and up to which, it was out; the newest last."""
 

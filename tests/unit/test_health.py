@@ -30,7 +30,7 @@ from recalibrate.watch import EVERY, HealthWatch
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable
 from store.facts import FailedCall
-from store.health import HEALTHY, CallError, Health
+from store.health import ABSENCES_KEPT, HEALTHY, CallError, Health
 from store.memory import MemoryLedger
 from store.policy import OFF
 from store.records import (
@@ -68,12 +68,12 @@ def test_waits_double_and_stop_growing() -> None:
 
 
 def test_an_expert_that_fails_again_soon_waits_longer() -> None:
-    first = paused(expert(status=S.CERTIFIED), error="timeout", last_seq=10, now=NOON)
+    first = paused(expert(status=S.CERTIFIED), error="timeout", judged_to=10, now=NOON)
     back = expert(
         status=S.CERTIFIED, status_changed_at=later(600), health=recovered(first, last_seq=15)
     )
-    soon = paused(back, error="timeout", last_seq=20, now=later(900))
-    late = paused(back, error="timeout", last_seq=20, now=later(9_000))
+    soon = paused(back, error="timeout", judged_to=20, now=later(900))
+    late = paused(back, error="timeout", judged_to=20, now=later(9_000))
     waits = [(h.next_probe_at or NOON) - (h.since or NOON) for h in (first, soon, late)]
     assert waits == [timedelta(seconds=s) for s in (30, 60, 30)]
     assert recovered(soon, last_seq=30).absences == ((10, 15), (20, 30))
@@ -228,7 +228,7 @@ def test_it_comes_back_as_what_it_was_after_three_answered_probes(world: World) 
     assert (alert.kind, alert.subject) == (AlertKind.EXPERT_RECOVERED, CHEAP)
     found = world.of()
     assert (found.status, found.is_failing) == (S.CERTIFIED, False)
-    assert found.health == replace(HEALTHY, episodes=1, absences=((1, 2),))
+    assert found.health == replace(HEALTHY, episodes=1, absences=((0, 2),))
     assert world.probe(9_999.0) == 0
     world.fails(4)
     assert not world.look(), "what was before it came back is past"
@@ -246,6 +246,24 @@ def test_the_operator_sees_it_in_the_list_and_in_the_metrics(world: World) -> No
     assert said == (
         "failing since 2026-03-14 12:00:06 UTC: timeout; next probe 12:00:36; was certified"
     )
+
+
+def test_requests_in_flight_at_a_pause_fall_into_the_absence(world: World) -> None:
+    """Their judge leaves the paused expert out: without a label they would count as losses."""
+    with world.ledger.begin() as tx:
+        tx.decisions.record([decided("judged", is_sampled=False), decided("waiting")])
+        tx.decisions.record([decided("last", is_sampled=False)])
+    world.fails(5)
+    world.look()
+    assert world.of().health.absent_from == 1
+
+
+def test_an_absence_too_many_makes_the_oldest_one_longer() -> None:
+    health = HEALTHY
+    for n in range(ABSENCES_KEPT + 3):
+        health = recovered(replace(health, absent_from=10 * n), last_seq=10 * n + 5)
+    assert len(health.absences) == ABSENCES_KEPT
+    assert health.absences[:2] == ((0, 35), (40, 45))
 
 
 def test_two_workers_send_one_probe(world: World) -> None:

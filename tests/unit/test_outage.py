@@ -22,7 +22,7 @@ def after_an_outage(*, is_remembered: bool) -> LocalLoop:
     assert before.status is ExpertStatus.CERTIFIED
     now = made.clock.now()
     with made.ledger.begin() as tx:
-        health = paused(before, error="timeout", last_seq=tx.decisions.last_seq(), now=now)
+        health = paused(before, error="timeout", judged_to=tx.decisions.last_seq(), now=now)
         tx.experts.set_status(SMALL, before=before.status, after=ExpertStatus.PAUSED, now=now)
         tx.experts.set_health(SMALL, before=before.health, after=health)
     made.settle()
