@@ -35,12 +35,12 @@ def rewind(
     Example: steersman rewind --to 2026-11-25T09:30:00Z
 
     Decisions that were published since the backup are taken back into the ledger as they were;
-    prompts without one, responses and feedback are consumed again. Stop serve and ingest first.
+    prompts without one, responses and feedback are consumed again. Stop every role first.
     Consumers that lagged by more than an hour at the time of the backup need an earlier --to.
-    Safe to repeat: whatever comes twice is recognised by its id. See docs/operations.md.
+    If serve has run since the restore, the ledger ends later than the backup did: give --to then.
+    Safe to repeat, also when it was interrupted: whatever comes twice is recognised by its id. See
+    docs/operations.md.
     """
-    from ingest.rewind import BEGINNING, MARGIN  # noqa: PLC0415
-
     if not read_settings().kafka.bootstrap_servers:
         raise SettingsInvalid(
             "the embedded broker keeps its topics in memory, so there is nothing to read again:"
@@ -50,7 +50,7 @@ def rewind(
         work = _rewind(backbone)
         ends = work.ledgers_end()
         typer.echo(f"the ledger ends at {_told(ends)}" if ends else "the ledger is empty")
-        since = to.replace(tzinfo=UTC) if to else ends - MARGIN if ends else BEGINNING
+        since = work.since(to.replace(tzinfo=UTC) if to else None)
         typer.echo(f"reading what was sent since {_told(since)}")
         if dry_run:
             typer.echo(_said(work.look(since)))

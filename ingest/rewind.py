@@ -4,7 +4,9 @@ What was consumed since the backup is acknowledged on Kafka and unknown to the l
 that were published since are in their topic and bind us still: somebody acts on them. They are
 taken back into the ledger as they were; only prompts without one are decided again. Positions go
 back as far as the first such prompt and, for responses and feedback, to the time itself. Whatever
-comes twice is recognised by its id, so all of it may be repeated.
+comes twice is recognised by its id, so all of it may be repeated: that a rewinding began, and since
+when it reads, is audited before anything changes, and one that did not end goes on from there. By
+then the ledger ends where the last decision was taken back, which says nothing of what is left.
 """
 
 from __future__ import annotations
@@ -26,13 +28,24 @@ from store.clock import Clock
 from store.errors import EventRejected, SettingsInvalid
 from store.facts import Decided
 from store.ledger import Ledger
-from store.records import AuditEntry, Decision, Float32Array, PromptReceived, RequestId
+from store.records import (
+    AuditEntry,
+    Decision,
+    Float32Array,
+    JsonObject,
+    PromptReceived,
+    RequestId,
+)
+from store.upkeep import REWOUND
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
 MARGIN = timedelta(hours=1)
 """Of the time the ledger ends: events sent before it may have been consumed after it."""
+BEGUN = "stream.rewinding"
+TRAIL = 10_000
+"""Audit entries that are looked through for a rewinding that did not end."""
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -117,6 +130,19 @@ class Rewind:
         with self._ledger.begin() as tx:
             return tx.decisions.newest_at()
 
+    def since(self, to: datetime | None = None) -> datetime:
+        """Return since when to read: the time asked for, or an hour before the ledger ends, and
+        never later than a rewinding that began and did not end.
+        """
+        ends = self.ledgers_end()
+        wanted = to or (ends - MARGIN if ends else BEGINNING)
+        with self._ledger.begin() as tx:
+            trail = tx.operations.audit_trail(limit=TRAIL)
+        newest = next((entry for entry in trail if entry.action in {BEGUN, REWOUND}), None)
+        if newest is None or newest.action == REWOUND:
+            return wanted
+        return min(wanted, datetime.fromisoformat(str(newest.detail["since"])))
+
     def check_nobody_reads(self) -> None:
         """Raise ``SettingsInvalid`` while a group has members: they would commit over us."""
         busy = {role: n for role in READERS if (n := self._groups.members(role))}
@@ -136,6 +162,7 @@ class Rewind:
         offset before and after.
         """
         self.check_nobody_reads()
+        self._audit(BEGUN, {"since": since.isoformat()})
         found = self._through_prompts(since, take_back=True)
         moved = {}
         for role, topics in READERS.items():
@@ -153,13 +180,13 @@ class Rewind:
             "again": found.again,
             "partitions_moved": sum(map(len, moved.values())),
         }
-        with self._ledger.begin() as tx:
-            tx.operations.audit(
-                AuditEntry(
-                    actor="cli", action="stream.rewound", detail=detail, at=self._clock.now()
-                )
-            )
+        self._audit(REWOUND, detail)
         return found, moved
+
+    def _audit(self, action: str, detail: JsonObject) -> None:
+        entry = AuditEntry(actor="cli", action=action, detail=detail, at=self._clock.now())
+        with self._ledger.begin() as tx:
+            tx.operations.audit(entry)
 
     def _moved(self, role: str, targets: Mapping[Place, int]) -> dict[Place, tuple[int, int]]:
         """Move a group back, never forward."""

@@ -17,8 +17,9 @@ from store.records import JsonObject, RequestId, day_of
 DAYS_AHEAD = 7
 DROPPED = "facts.dropped"
 ERASED = "text.erased"
-UNLEARNT = (DROPPED, ERASED)
-"""Audit actions after which the ledger holds fewer judged requests than before."""
+REWOUND = "stream.rewound"
+UNLEARNT = (DROPPED, ERASED, REWOUND)
+"""Audit actions after which the ledger holds other judged requests than before, not only more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,35 @@ def test_rewinding_twice_changes_nothing_more(desk: Desk) -> None:
     assert desk.encoders == 0
 
 
+def test_an_interrupted_rewind_that_is_repeated_skips_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: with decisions taken back the ledger ends later, and the next run read only from there,
+    so that prompts and answers before it were lost.
+    """
+    late = desk.published("lost-3", is_sampled=False, decided_at=NOON + timedelta(hours=5))
+    desk.kafka.send("responses", "a", b"{}")
+    desk.kafka.held["ingest"] = {RESPONSES: 1}
+    first = desk.work.since()
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.kafka, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            desk.work.carry_out(first)
+    assert desk.found("lost-3") == replace(late, seq=2)
+    ends = desk.work.ledgers_end()
+    assert ends is not None
+    assert ends - timedelta(hours=1) > first
+    assert desk.work.since() == first
+    assert desk.work.since(ends) == first, "nor does a later time that is asked for skip any"
+    desk.work.carry_out(desk.work.since())
+    assert desk.kafka.held == {"serve": {PROMPTS: 1, OTHER: 0}, "ingest": {RESPONSES: 0}}
+    assert desk.work.since() == ends - timedelta(hours=1), "once it has ended"
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_responses_go_back_to_the_time_and_nothing_goes_forward(desk: Desk) -> None:
     for number in range(4):
         desk.kafka.send("responses", f"r{number}", b"{}")
