@@ -2,6 +2,7 @@
 
 Only what the program before it neither reads nor must write is added, so both may run at once: it
 leaves the new columns empty, which reads as nothing declared, never failing, and an old kind.
+The indexes come first, since everybody reads ``experts`` and would wait for it while they are built.
 
 Revision ID: 0002
 Revises: 0001
@@ -17,8 +18,6 @@ branch_labels = None
 depends_on = None
 
 UP = """
-ALTER TABLE experts ADD COLUMN capabilities JSONB, ADD COLUMN health JSONB;
-ALTER TABLE alerts ADD COLUMN newer_kind TEXT;
 CREATE TABLE failed_calls (
     request_id TEXT NOT NULL,
     expert TEXT NOT NULL,
@@ -29,7 +28,9 @@ CREATE TABLE failed_calls (
 );
 CREATE INDEX ix_failed_calls_failed_at ON failed_calls (failed_at);
 CREATE INDEX ix_responses_received_at ON responses USING brin (received_at);
-CREATE INDEX ix_shadow_answers_received_at ON shadow_answers USING brin (received_at)
+CREATE INDEX ix_shadow_answers_received_at ON shadow_answers USING brin (received_at);
+ALTER TABLE alerts ADD COLUMN newer_kind TEXT;
+ALTER TABLE experts ADD COLUMN capabilities JSONB, ADD COLUMN health JSONB
 """
 DOWN = """
 DROP INDEX ix_shadow_answers_received_at;
