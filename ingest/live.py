@@ -153,47 +153,57 @@ class StateWatcher:
             return tx.states.active()
 
     def _follow(self, record: RoutingStateRecord) -> bool:
+        found = self._prepared(record)
+        if isinstance(found, RoutingState):
+            self._swap(found, record.sha256)
+            return True
+        swapped = self._live.version() == 0 and self._serve_last_good(record.version)
+        self._alert(record.version, why=found)  # if the ledger is away by now, with the next step
+        self._refused.add(record.sha256)
+        return swapped
+
+    def _prepared(self, record: RoutingStateRecord) -> RoutingState | str:
+        """Return the state ready to be swapped in, or why it is refused."""
+        try:
+            return self._live.prepare(record)
+        except StateRefused as refused:
+            facts = {"version": record.version, "kept": self._live.version(), "why": str(refused)}
+            log.exception("state.refused", extra=facts)
+            return str(refused)
+
+    def _serve_last_good(self, before: int) -> bool:
+        """Serve the newest older state that can: a restart must not need the learner."""
+        for version in range(before - 1, max(0, before - 1 - LOOK_BACK), -1):
+            with self._ledger.begin() as tx:
+                older = tx.states.find(version)
+            if older is None or older.sha256 in self._refused:
+                continue
+            found = self._prepared(older)
+            if isinstance(found, RoutingState):
+                self._swap(found, older.sha256)
+                return True
+            self._refused.add(older.sha256)
+        return False
+
+    def _swap(self, prepared: RoutingState, sha256: str) -> None:
         before = self._live.version()
-        found = self._prepared(record) or (None if before else self._last_good(record.version))
-        if found is None:
-            return False
-        prepared, self._in_force = found
         self._live.swap(prepared)
+        self._in_force = sha256
         went_back = prepared.version <= before
         log.log(
             logging.WARNING if went_back else logging.INFO,
             "state.went_back" if went_back else "state.swapped",
             extra={"from_version": before, "to_version": prepared.version},
         )
-        return True
 
-    def _prepared(self, record: RoutingStateRecord) -> tuple[RoutingState, str] | None:
-        """Return the state ready to be swapped in and its checksum; None if it is refused."""
-        try:
-            return self._live.prepare(record), record.sha256
-        except StateRefused as refused:
-            facts = {"version": record.version, "kept": self._live.version(), "why": str(refused)}
-            log.exception("state.refused", extra=facts)
-            self._alert(record.version, str(refused))
-            self._refused.add(record.sha256)
-        return None
-
-    def _last_good(self, before: int) -> tuple[RoutingState, str] | None:
-        """Return the newest older state that can serve: a restart must not need the learner."""
-        for version in range(before - 1, max(0, before - 1 - LOOK_BACK), -1):
-            with self._ledger.begin() as tx:
-                older = tx.states.find(version)
-            if older is not None and (found := self._prepared(older)) is not None:
-                return found
-        return None
-
-    def _alert(self, version: int, why: str) -> None:
+    def _alert(self, version: int, *, why: str) -> None:
         """Raise the alarm, unless another replica has: they all see one table."""
+        served = self._live.version()
+        goes_on = f"serves state {served}" if served else "serves nothing and answers 503"
         alert = Alert(
             kind=AlertKind.STATE_REFUSED,
             subject="routing state",
-            message=f"{self._replica} refused routing state {version} ({why}); it serves the last"
-            " good one",
+            message=f"{self._replica} refused routing state {version} ({why}); it {goes_on}",
             guarantee="exact: validation, not a test",
             evidence={"refused_version": float(version)},
             raised_at=self._clock.now(),

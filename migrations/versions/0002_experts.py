@@ -2,7 +2,7 @@
 
 Only what the program before it neither reads nor must write is added, so both may run at once: it
 leaves the new columns empty, which reads as nothing declared, never failing, and an old kind.
-The indexes come first, since everybody reads ``experts`` and would wait for it while they are built.
+The indexes come first: everybody reads ``experts`` and would wait for it while they are built.
 
 Revision ID: 0002
 Revises: 0001

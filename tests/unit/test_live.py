@@ -166,10 +166,25 @@ def test_a_restart_on_an_unreadable_state_serves_the_last_good_one() -> None:
     assert replica.watcher.step()
     assert replica.live.version() == 2
     assert replica.acknowledged(2) == {"r-1"}
-    assert len(replica.sent) == 2
+    assert len(replica.sent) == 1, "about the active one"
     assert not replica.watcher.step()
     assert replica.publish(record(5))
     assert replica.live.version() == 5
+
+
+def test_a_restart_with_another_encoder_raises_one_alarm_and_says_what_it_serves() -> None:
+    """Bug: one alarm for each older state, each saying that the last good one was served."""
+    ledger = MemoryLedger()
+    for version in range(1, 6):
+        with ledger.begin() as tx:
+            tx.states.publish(record(version, encoder="encoder-2"))
+    replica = Replica(ledger)
+    assert not replica.watcher.step()
+    assert not replica.watcher.step()
+    with ledger.begin() as tx:
+        (alert,) = tx.operations.alerts(limit=10)
+    assert alert.evidence == {"refused_version": 5.0}
+    assert alert.message.endswith("it serves nothing and answers 503")
 
 
 def test_another_replica_raises_no_second_alarm_for_one_state() -> None:
