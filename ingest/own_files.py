@@ -63,7 +63,7 @@ def _refuse_strange(file: Path, found: os.stat_result) -> None:
     me = os.geteuid()
     if found.st_uid not in {me, _ROOT}:
         raise SettingsInvalid(
-            f"{where} belongs to {_name(found.st_uid)}, not to {_name(me)} or root, so it is not"
+            f"{where} belongs to {_name(found.st_uid)}, neither to you nor to root, so it is not"
             f" obeyed: start in another directory, or read it and then `chown {_name(me)} {where}`"
         )
     if found.st_mode & _OTHERS_WRITE:

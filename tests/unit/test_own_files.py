@@ -44,7 +44,7 @@ def test_an_env_file_of_another_user_is_not_obeyed(monkeypatch: pytest.MonkeyPat
     FILE.write_text(EVIL)
     assert "STEERSMAN_JUDGE_BASE_URL" in read_file()
     given_to_another(FILE, monkeypatch)
-    with pytest.raises(SettingsInvalid, match=r"belongs to .*, not to .*: .*chown"):
+    with pytest.raises(SettingsInvalid, match=r"belongs to .*, neither to you .*: .*chown"):
         read_file()
 
 
