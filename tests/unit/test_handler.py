@@ -86,7 +86,8 @@ class Desk:
 
 
 def asked(request_id: str, cluster: int = 0, **changes: Any) -> PromptReceived:
-    return factories.prompt(request_id, text=f"prompt {cluster} {request_id[1:]}", **changes)
+    text = f"prompt {cluster} {request_id[1:]}"
+    return factories.prompt(request_id, **({"text": text} | changes))
 
 
 @pytest.fixture
@@ -173,6 +174,31 @@ def test_what_a_request_needs_is_stored_shown_and_sampled_alike(desk: Desk) -> N
     refused = desk.handler.on_prompts([asked("r2", needs=Needs(json_mode=True))])[0]
     assert isinstance(refused, EventRejected)
     assert refused.code == "reference_cannot_serve"
+
+
+def test_sampling_depends_on_the_pool_and_not_on_needs(desk: Desk) -> None:
+    """An expert that is not judged yet and lacks an ability must not decide who is sampled."""
+    state = desk.live.current()
+    assert state is not None
+    able = Capabilities(tools=True)
+
+    def sampled(status: ExpertStatus) -> list[bool]:
+        pool = tuple(
+            replace(m, capabilities=able)
+            if m.name == state_fakes.STRONG
+            else replace(m, status=status)
+            for m in state.pool
+        )
+        desk.live.swap(replace(state, version=state.version + 1, pool=pool))
+        asking = [
+            asked(f"{status}{i}", needs=Needs(tools=bool(i % 2)), text=f"prompt 0 {i}")
+            for i in range(4)
+        ]
+        return [d.is_sampled for d in desk.decide(*asking)]
+
+    assert sampled(ExpertStatus.REGISTERED) == [False] * 4
+    assert sampled(ExpertStatus.DESCRIBED) == [False] * 4
+    assert sampled(ExpertStatus.SHADOW) == [True] * 4
 
 
 def test_a_pin_is_outside_the_promise(desk: Desk) -> None:
