@@ -23,6 +23,7 @@ from store.ledger import Transaction
 from store.memory import MemoryLedger
 from store.needs import Capabilities, Needs
 from store.records import (
+    OUTSIDE_PROMISE,
     Decision,
     ExpertId,
     ExpertStatus,
@@ -123,6 +124,22 @@ def test_a_route_that_raises_serves_the_reference(
     assert (decided.expert, decided.reason) == (state_fakes.STRONG, Reason.ERROR)
     assert decided.propensity == 1.0
     assert [r.getMessage() for r in caplog.records] == ["route.failed"]
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_a_failed_route_enters_no_risk_where_nobody_is_routed(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise FloatingPointError
+
+    monkeypatch.setattr(handler_module, "route", broken)
+    (decided,) = Desk(mode=mode).decide(asked("r1"))
+    assert decided.expert == state_fakes.STRONG
+    assert decided.reason in OUTSIDE_PROMISE
+    would = (state_fakes.STRONG, Reason.ERROR) if mode == "observe" else (None, None)
+    assert (decided.would_serve, decided.would_reason) == would
+    assert decided.is_sampled == (mode == "observe")
 
 
 def test_a_spent_judge_budget_records_pi_0() -> None:
