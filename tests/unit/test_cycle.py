@@ -27,7 +27,7 @@ from store.records import (
     Reason,
     RoutingStateRecord,
 )
-from tests.factories import NOON
+from tests.factories import NOON, alert
 from tests.unit import state_fakes
 from tests.unit.loop_fakes import (
     SMALL,
@@ -302,6 +302,17 @@ def test_starvation_says_what_it_changes_in_this_mode(mode: str, effect: str) ->
     found = alarms.starvation(state_fakes.state(mode=mode), starved, mode=mode, now=NOON)
     assert found is not None
     assert f"λ went to SAFE with 99.0 effective labels: {effect} labels come again" in found.message
+
+
+def test_the_cut_of_the_window_outlives_a_hundred_other_alerts() -> None:
+    made = loop(traffic(1))
+    with made.ledger.begin() as tx:
+        tx.operations.raise_alert(alert(evidence={"window_from": 150.0}))
+        for n in range(120):
+            tx.operations.raise_alert(alert(kind=AlertKind.EXPERT_FAILING, subject=f"e{n}"))
+    found = inputs.read_inputs(made.ledger, made.clock)
+    assert found is not None
+    assert found.from_seq == 150
 
 
 def test_a_position_biased_judge_leaves_no_more_than_the_target_to_others() -> None:
