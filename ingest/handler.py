@@ -11,7 +11,7 @@ from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher
 from ingest.topics import DECISIONS
 from ingest.wire import encode_decision
-from judge.sampling import due_experts, inclusion_probability, is_drawn
+from judge.sampling import due_experts, inclusion_probability, is_anyone_judged, is_drawn
 from online.encode import Encoder
 from online.folds import fold_of, group_of
 from online.route import Choice, fallback, route
@@ -210,9 +210,8 @@ class RequestHandler(ResponseHandler):
             policy=state.policy.policy,
             propensity=choice.propensity,
             inclusion_probability=pi,
-            # A pool of the reference alone: nothing to wait for. Where only this request's needs
-            # leave nobody, it is sampled all the same: whether it is must not depend on the prompt.
-            is_sampled=bool(due or choice.excluded) and is_drawn(prompt.request_id, pi),
+            # Where only this request's needs leave nobody, it is sampled all the same.
+            is_sampled=is_anyone_judged(state) and is_drawn(prompt.request_id, pi),
             due_experts=due,
             reference=state.policy.reference,
             retrieved=choice.retrieved,

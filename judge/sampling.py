@@ -31,6 +31,14 @@ def is_drawn(request_id: RequestId, probability: float) -> bool:
     return draw("judge", request_id) < probability
 
 
+def is_anyone_judged(state: RoutingState) -> bool:
+    """Return whether the pool has an expert to judge; without one a label would say nothing.
+
+    Of the pool alone: whether a request is sampled must not depend on what it needs.
+    """
+    return any(m.status in JUDGED and m.name != state.policy.reference for m in state.pool)
+
+
 def due_experts(
     request_id: RequestId,
     state: RoutingState,

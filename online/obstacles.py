@@ -38,9 +38,14 @@ class Obstacle(StrEnum):
 
 
 def needs_of(prompt: PromptReceived) -> Needs:
-    """Return everything a request needs: what the sender stated, and room for its prompt."""
+    """Return everything a request needs: what the sender stated, and room for its prompt.
+
+    A past request brings the room that it was decided with: its text may be erased since. No
+    sender can state it.
+    """
     size = len(prompt.text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN
-    tokens = math.ceil(HEADROOM * max(count_tokens(prompt.text), size))
+    counted = math.ceil(HEADROOM * max(count_tokens(prompt.text), size))
+    tokens = max(prompt.needs.input_tokens, counted)
     return replace(prompt.needs, allowed=prompt.allowed_experts, input_tokens=tokens)
 
 

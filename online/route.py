@@ -94,26 +94,35 @@ def route(
         entry = excluded_fold(fold)
         chosen = _among(prompt, embedding, state, excluded, entry=entry, explore=not degraded)
     if state.policy.mode == OBSERVE:
-        chosen = replace(
-            chosen,
-            expert=state.policy.reference,
-            reason=Reason.OBSERVED,
-            propensity=1.0,
-            would_serve=chosen.expert,
-            would_reason=chosen.reason,
-        )
+        chosen = _observed(chosen, state)
     return replace(chosen, needs=needs, excluded=excluded)
 
 
 def fallback(prompt: PromptReceived, state: RoutingState) -> Choice:
-    """Return the reference, for when ``route`` failed on a request that it did not reject."""
+    """Return the reference, for when ``route`` failed on a request that it did not reject.
+
+    Where routing serves nobody, such a request says as little about its risk as any other.
+    """
     needs = needs_of(prompt)
-    return Choice(
+    chosen = Choice(
         expert=state.policy.reference,
-        reason=Reason.ERROR,
+        reason=Reason.OFF if state.policy.mode == OFF else Reason.ERROR,
         propensity=1.0,
         needs=needs,
         excluded=exclusions(needs, state),
+    )
+    return _observed(chosen, state) if state.policy.mode == OBSERVE else chosen
+
+
+def _observed(chosen: Choice, state: RoutingState) -> Choice:
+    """Return the reference, and what would have been served as no more than that."""
+    return replace(
+        chosen,
+        expert=state.policy.reference,
+        reason=Reason.OBSERVED,
+        propensity=1.0,
+        would_serve=chosen.expert,
+        would_reason=chosen.reason,
     )
 
 

@@ -13,6 +13,7 @@ from recalibrate.drift import THRESHOLD, TOLERANCE, evidence_of_regression
 from recalibrate.realised import at_least
 from recalibrate.rolling import FLOOR
 from recalibrate.window import traffic_outcomes
+from store.policy import OBSERVE
 from store.records import (
     Alert,
     AlertKind,
@@ -82,18 +83,24 @@ def regressions(
     return kept, alerts
 
 
-def starvation(active: RoutingState | None, threshold: Threshold, *, now: datetime) -> Alert | None:
+def starvation(
+    active: RoutingState | None, threshold: Threshold, *, mode: str, now: datetime
+) -> Alert | None:
     """Return an alert when λ has just aged into SAFE for want of labels."""
     if threshold.safe_reason is not Reason.SAFE_STARVED:
         return None
     if active is None or active.safe_reason is not None:
         return None
+    if mode == OBSERVE:
+        effect = "routing would serve nothing but the reference"
+    else:
+        effect = "the reference serves everything"
     return Alert(
         kind=AlertKind.LABEL_STARVATION,
         subject="labels",
         message=(
-            f"λ went to SAFE with {threshold.detail}: the reference serves everything until labels"
-            " come again; check the judge, its budget and the label rate"
+            f"λ went to SAFE with {threshold.detail}: {effect} until labels come again; check the"
+            " judge, its budget and the label rate"
         ),
         guarantee="exact: a count, not a test",
         evidence={"effective_labels": threshold.effective_labels},

@@ -146,7 +146,8 @@ def trials(
     Parameters
     ----------
     texts
-        Of the prompts, for their length alone; one that is gone counts as empty.
+        Of the prompts, for the cost of their length alone; one that is gone counts as empty. Who
+        had room for it does not depend on it.
     """
     made = []
     for stretch in found:

@@ -124,7 +124,9 @@ class Recalibrator:
         )
         starved = None
         if inputs.policy.mode != OFF:  # nobody waits for labels then
-            starved = alarms.starvation(inputs.active, threshold, now=self._clock.now())
+            starved = alarms.starvation(
+                inputs.active, threshold, mode=inputs.policy.mode, now=self._clock.now()
+            )
         candidate = RoutingState(
             version=inputs.active_version + 1,
             parent=inputs.active_version,

@@ -15,7 +15,8 @@ from store.health import ABSENCES_KEPT, Health
 from store.records import Expert
 
 IN_A_ROW = 5
-"""Failures without an answer between them that pause an expert."""
+"""Failures without an answer between them that pause an expert. A failure is a request whose calls
+failed: one prompt that an expert chokes on, asked again and again, is one."""
 OUT_OF = 20
 MOST = 10
 """So many failures among the latest ``OUT_OF`` calls do too."""

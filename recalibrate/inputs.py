@@ -13,7 +13,7 @@ from store.clock import Clock
 from store.errors import StateRefused
 from store.ledger import Ledger
 from store.policy import PolicySettings
-from store.records import Expert, ExpertId, ExpertStatus, RoutingStateRecord
+from store.records import AlertKind, Expert, ExpertId, ExpertStatus, RoutingStateRecord
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ MIN_NEW_LABELS = 50
 JOINING_LABELS = 20
 AGE_EVERY_REQUESTS = 500
 """λ is recomputed after this many requests even without labels, so that it can age."""
+CUTS = 100
+"""Alerts that cut the window, the newest. The cut moves on with the labels."""
 LABEL_TIMEOUT_S = 600.0
 """A sampled request without labels holds the watermark back this long."""
 
@@ -72,7 +74,9 @@ def read_inputs(ledger: Ledger, clock: Clock) -> Inputs | None:
             last_seq=tx.decisions.last_seq(),
             newest_version=tx.decisions.newest_version(),
             watermark=tx.decisions.watermark(now=clock.now(), timeout_s=LABEL_TIMEOUT_S),
-            from_seq=window_from(tx.operations.alerts(limit=100)),
+            from_seq=window_from(
+                tx.operations.alerts(limit=CUTS, kind=AlertKind.EXPERT_REGRESSION)
+            ),
         )
 
 

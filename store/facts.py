@@ -194,11 +194,13 @@ class Calls(Protocol):
         ...
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
-        """Return the experts with at least so many counted failures since."""
+        """Return the experts with counted failures on at least so many requests since."""
         ...
 
     def failures(self, expert: ExpertId, *, after: datetime, limit: int) -> list[FailedCall]:
-        """Return an expert's counted failures since, newest first."""
+        """Return an expert's counted failures since, newest first; one for each request, the
+        newest, however many asked or asked again: it may be the request that fails.
+        """
         ...
 
     def answered(self, expert: ExpertId, *, after: datetime, limit: int) -> int:

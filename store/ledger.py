@@ -20,6 +20,7 @@ from store.needs import Capabilities
 from store.policy import PolicySettings
 from store.records import (
     Alert,
+    AlertKind,
     ApiKey,
     AuditEntry,
     Baseline,
@@ -196,8 +197,8 @@ class Operations(Protocol):
         """Store an alert; return it with its id."""
         ...
 
-    def alerts(self, *, limit: int) -> list[Alert]:
-        """Return the newest alerts first."""
+    def alerts(self, *, limit: int, kind: AlertKind | None = None) -> list[Alert]:
+        """Return the newest alerts first, of one kind or of all."""
         ...
 
     def reserve(self, kind: str, *, day: str, amount: int, limit: int) -> int:

@@ -29,12 +29,15 @@ class MemoryCalls:
         return len(self._held) - before
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
-        counts = Counter(call.expert for call in self._counted(after))
+        failed = {(call.expert, call.request_id) for call in self._counted(after)}
+        counts = Counter(expert for expert, _ in failed)
         return {expert for expert, count in counts.items() if count >= at_least}
 
     def failures(self, expert: ExpertId, *, after: datetime, limit: int) -> list[FailedCall]:
         own = [call for call in self._counted(after) if call.expert == expert]
-        return sorted(own, key=lambda call: call.failed_at, reverse=True)[:limit]
+        own.sort(key=lambda call: call.failed_at)
+        newest = {call.request_id: call for call in own}.values()
+        return sorted(newest, key=lambda call: call.failed_at, reverse=True)[:limit]
 
     def answered(self, expert: ExpertId, *, after: datetime, limit: int) -> int:
         answers = (*self._tables.responses.values(), *self._tables.shadows.values())

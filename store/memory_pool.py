@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +15,7 @@ from store.needs import Capabilities
 from store.policy import PolicySettings, check_not_changed
 from store.records import (
     Alert,
+    AlertKind,
     ApiKey,
     AuditEntry,
     Baseline,
@@ -221,8 +223,9 @@ class MemoryOperations:
         self._journal.append(self._tables.alerts, stored)
         return stored
 
-    def alerts(self, *, limit: int) -> list[Alert]:
-        return self._tables.alerts[::-1][:limit]
+    def alerts(self, *, limit: int, kind: AlertKind | None = None) -> list[Alert]:
+        wanted = (a for a in reversed(self._tables.alerts) if kind is None or a.kind is kind)
+        return list(itertools.islice(wanted, limit))
 
     def reserve(self, kind: str, *, day: str, amount: int, limit: int) -> int:
         used = self._tables.budgets.get((kind, day), 0)

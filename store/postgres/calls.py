@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, select, union_all
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from store.facts import FailedCall
 from store.health import CallError
@@ -46,17 +46,19 @@ class PostgresCalls:
             select(failed_calls.c.expert)
             .where(_counted(after))
             .group_by(failed_calls.c.expert)
-            .having(func.count() >= at_least)
+            .having(func.count(failed_calls.c.request_id.distinct()) >= at_least)
         )
         return {ExpertId(name) for name in self._connection.scalars(found)}
 
     def failures(self, expert: ExpertId, *, after: datetime, limit: int) -> list[FailedCall]:
-        newest = (
+        of_each = (
             select(failed_calls)
             .where(_counted(after), failed_calls.c.expert == expert)
-            .order_by(failed_calls.c.failed_at.desc())
-            .limit(limit)
+            .ext(distinct_on(failed_calls.c.request_id))
+            .order_by(failed_calls.c.request_id, failed_calls.c.failed_at.desc())
+            .subquery("of_each")
         )
+        newest = select(of_each).order_by(of_each.c.failed_at.desc()).limit(limit)
         return [
             FailedCall(
                 request_id=RequestId(row["request_id"]),

@@ -91,8 +91,10 @@ class PostgresOperations:
         )
         return replace(alert, alert_id=self._connection.scalar(added.returning(alerts.c.alert_id)))
 
-    def alerts(self, *, limit: int) -> list[Alert]:
+    def alerts(self, *, limit: int, kind: AlertKind | None = None) -> list[Alert]:
         newest = select(alerts).order_by(alerts.c.alert_id.desc()).limit(limit)
+        if kind is not None:
+            newest = newest.where(func.coalesce(alerts.c.newer_kind, alerts.c.kind) == kind)
         return [
             Alert(
                 kind=known_or_newer(AlertKind, row["newer_kind"] or row["kind"]),

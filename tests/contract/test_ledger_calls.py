@@ -34,15 +34,20 @@ def test_a_failure_counts_once_however_often_it_is_told(ledger: Ledger) -> None:
         assert tx.calls.record([failed(1), failed(1), failed(2)]) == 2
     with ledger.begin() as tx:
         again = failed(1, failed_at=later(50), error=CallError.UNREADABLE)
-        assert (
-            tx.calls.record([again, failed(1, source="judge-1-1"), failed(1, expert=STRONG)]) == 2
-        )
-        found = tx.calls.failures(CHEAP, after=NOON, limit=9)
-    assert found[0] == failed(2)
-    assert {(f.source, f.error) for f in found[1:]} == {
-        ("gateway", CallError.TIMEOUT),
-        ("judge-1-1", CallError.TIMEOUT),
-    }
+        earlier = failed(1, source="judge-1-1", failed_at=later(0.5))
+        assert tx.calls.record([again, earlier, failed(1, expert=STRONG)]) == 2
+        assert tx.calls.failures(CHEAP, after=NOON, limit=9) == [failed(2), failed(1)]
+
+
+def test_attempts_for_one_request_are_one_failure_the_newest(ledger: Ledger) -> None:
+    attempts = [failed(1, source=f"judge-1-{n}", failed_at=later(n)) for n in range(1, 6)]
+    with ledger.begin() as tx:
+        assert tx.calls.record([*attempts[::2], *attempts[1::2], failed(2)]) == 6
+    with ledger.begin() as tx:
+        assert tx.calls.failures(CHEAP, after=NOON, limit=9) == [attempts[-1], failed(2)]
+        assert tx.calls.failures(CHEAP, after=NOON, limit=1) == [attempts[-1]]
+        assert tx.calls.suspects(after=NOON, at_least=2) == {CHEAP}
+        assert tx.calls.suspects(after=NOON, at_least=3) == set()
 
 
 def test_failures_are_read_newest_first_and_refusals_are_not(ledger: Ledger) -> None:

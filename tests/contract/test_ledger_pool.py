@@ -12,6 +12,7 @@ from store.errors import EventRejected, NotFound, RequestConflict, StateSupersed
 from store.ledger import Ledger
 from store.needs import UNDECLARED, Capabilities, Needs
 from store.records import (
+    AlertKind,
     ApiKey,
     AuditEntry,
     Baseline,
@@ -343,6 +344,20 @@ def test_alerts_come_newest_first_with_their_ids(ledger: Ledger) -> None:
         assert tx.operations.alerts(limit=1) == [second]
     assert first == replace(alert(), alert_id=first.alert_id)
     assert first.alert_id is not None
+
+
+def test_alerts_of_one_kind_are_found_behind_any_number_of_others(ledger: Ledger) -> None:
+    others = (AlertKind.EXPERT_FAILING, AlertKind.EXPERT_RECOVERED, AlertKind.LABEL_STARVATION)
+    with ledger.begin() as tx:
+        first = tx.operations.raise_alert(alert())
+        second = tx.operations.raise_alert(alert(subject="other"))
+        for n in range(120):
+            later_one = tx.operations.raise_alert(alert(kind=others[n % 3]))
+    with ledger.begin() as tx:
+        assert tx.operations.alerts(limit=9, kind=AlertKind.EXPERT_REGRESSION) == [second, first]
+        assert tx.operations.alerts(limit=1, kind=AlertKind.EXPERT_REGRESSION) == [second]
+        assert tx.operations.alerts(limit=1, kind=later_one.kind) == [later_one]
+        assert tx.operations.alerts(limit=9, kind=AlertKind.STATE_REFUSED) == []
 
 
 def test_a_key_is_found_by_its_hash(ledger: Ledger) -> None:

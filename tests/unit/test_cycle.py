@@ -12,7 +12,8 @@ from ingest.announce import announce_alert
 from ingest.local import LocalLoop
 from judge.recorded import PositionBiasedJudge
 from online.snapshot import dump
-from recalibrate import inputs, scoring
+from recalibrate import alarms, inputs, scoring
+from recalibrate.controller import Threshold
 from recalibrate.cycle import Recalibrator
 from recalibrate.guard import approved
 from store.errors import StateRefused
@@ -26,6 +27,8 @@ from store.records import (
     Reason,
     RoutingStateRecord,
 )
+from tests.factories import NOON, alert
+from tests.unit import state_fakes
 from tests.unit.loop_fakes import (
     SMALL,
     STRONG,
@@ -285,6 +288,31 @@ def test_a_stopped_judge_lets_lambda_age_into_safe_and_says_so_once(
     assert [a.kind for a in alerts_of(made)] == [AlertKind.LABEL_STARVATION]
     run(made, first=1_100)
     assert state_of(made).safe_reason is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "effect"),
+    [
+        ("apply", "the reference serves everything until"),
+        ("observe", "routing would serve nothing but the reference until"),
+    ],
+)
+def test_starvation_says_what_it_changes_in_this_mode(mode: str, effect: str) -> None:
+    starved = Threshold.safe(Reason.SAFE_STARVED, "99.0 effective labels")
+    found = alarms.starvation(state_fakes.state(mode=mode), starved, mode=mode, now=NOON)
+    assert found is not None
+    assert f"λ went to SAFE with 99.0 effective labels: {effect} labels come again" in found.message
+
+
+def test_the_cut_of_the_window_outlives_a_hundred_other_alerts() -> None:
+    made = loop(traffic(1))
+    with made.ledger.begin() as tx:
+        tx.operations.raise_alert(alert(evidence={"window_from": 150.0}))
+        for n in range(120):
+            tx.operations.raise_alert(alert(kind=AlertKind.EXPERT_FAILING, subject=f"e{n}"))
+    found = inputs.read_inputs(made.ledger, made.clock)
+    assert found is not None
+    assert found.from_seq == 150
 
 
 def test_a_position_biased_judge_leaves_no_more_than_the_target_to_others() -> None:

@@ -23,6 +23,7 @@ from store.ledger import Transaction
 from store.memory import MemoryLedger
 from store.needs import Capabilities, Needs
 from store.records import (
+    OUTSIDE_PROMISE,
     Decision,
     ExpertId,
     ExpertStatus,
@@ -86,7 +87,8 @@ class Desk:
 
 
 def asked(request_id: str, cluster: int = 0, **changes: Any) -> PromptReceived:
-    return factories.prompt(request_id, text=f"prompt {cluster} {request_id[1:]}", **changes)
+    text = f"prompt {cluster} {request_id[1:]}"
+    return factories.prompt(request_id, **({"text": text} | changes))
 
 
 @pytest.fixture
@@ -122,6 +124,22 @@ def test_a_route_that_raises_serves_the_reference(
     assert (decided.expert, decided.reason) == (state_fakes.STRONG, Reason.ERROR)
     assert decided.propensity == 1.0
     assert [r.getMessage() for r in caplog.records] == ["route.failed"]
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_a_failed_route_enters_no_risk_where_nobody_is_routed(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise FloatingPointError
+
+    monkeypatch.setattr(handler_module, "route", broken)
+    (decided,) = Desk(mode=mode).decide(asked("r1"))
+    assert decided.expert == state_fakes.STRONG
+    assert decided.reason in OUTSIDE_PROMISE
+    would = (state_fakes.STRONG, Reason.ERROR) if mode == "observe" else (None, None)
+    assert (decided.would_serve, decided.would_reason) == would
+    assert decided.is_sampled == (mode == "observe")
 
 
 def test_a_spent_judge_budget_records_pi_0() -> None:
@@ -173,6 +191,31 @@ def test_what_a_request_needs_is_stored_shown_and_sampled_alike(desk: Desk) -> N
     refused = desk.handler.on_prompts([asked("r2", needs=Needs(json_mode=True))])[0]
     assert isinstance(refused, EventRejected)
     assert refused.code == "reference_cannot_serve"
+
+
+def test_sampling_depends_on_the_pool_and_not_on_needs(desk: Desk) -> None:
+    """An expert that is not judged yet and lacks an ability must not decide who is sampled."""
+    state = desk.live.current()
+    assert state is not None
+    able = Capabilities(tools=True)
+
+    def sampled(status: ExpertStatus) -> list[bool]:
+        pool = tuple(
+            replace(m, capabilities=able)
+            if m.name == state_fakes.STRONG
+            else replace(m, status=status)
+            for m in state.pool
+        )
+        desk.live.swap(replace(state, version=state.version + 1, pool=pool))
+        asking = [
+            asked(f"{status}{i}", needs=Needs(tools=bool(i % 2)), text=f"prompt 0 {i}")
+            for i in range(4)
+        ]
+        return [d.is_sampled for d in desk.decide(*asking)]
+
+    assert sampled(ExpertStatus.REGISTERED) == [False] * 4
+    assert sampled(ExpertStatus.DESCRIBED) == [False] * 4
+    assert sampled(ExpertStatus.SHADOW) == [True] * 4
 
 
 def test_a_pin_is_outside_the_promise(desk: Desk) -> None:

@@ -154,6 +154,28 @@ def world() -> World:
     return World()
 
 
+def test_one_prompt_that_is_tried_again_pauses_nobody() -> None:
+    world = World()
+    with world.ledger.begin() as tx:
+        tx.calls.record(
+            [
+                FailedCall(
+                    request_id=RequestId("r1"),
+                    expert=CHEAP,
+                    source=f"judge-1-{attempt}",
+                    error=CallError.UNREADABLE,
+                    failed_at=later(attempt),
+                )
+                for attempt in range(1, 11)
+            ]
+        )
+    assert world.look() == []
+    world.fails(3)
+    assert world.look() == []
+    world.fails(1)
+    assert [a.kind for a in world.look()] == [AlertKind.EXPERT_FAILING]
+
+
 def test_five_failures_in_a_row_pause_an_expert_and_say_so(world: World) -> None:
     world.fails(4)
     assert not world.look()

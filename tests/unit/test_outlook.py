@@ -12,8 +12,9 @@ import pytest
 
 from ingest.local import LocalLoop
 from online.learner import LabelWindow
+from online.route import route
 from recalibrate.controller import Threshold
-from recalibrate.crossfit import STRETCH, Evidence, Stretch, stretches, trials
+from recalibrate.crossfit import STRETCH, Evidence, Stretch, stretches, threshold_at, trials
 from recalibrate.go import Answer, answer_of
 from recalibrate.inputs import read_inputs
 from recalibrate.observing import Observation, observe
@@ -24,8 +25,9 @@ from recalibrate.window import rescore, settled
 from store.clock import ManualClock
 from store.errors import NotFound
 from store.memory import MemoryLedger
+from store.needs import Capabilities
 from store.records import FOLDS, Reason
-from tests.factories import NOON
+from tests.factories import NOON, prompt
 from tests.unit.loop_fakes import SMALL, STRONG, TINY, loop, run, state_of, traffic
 
 ALPHA = 0.2
@@ -112,6 +114,33 @@ def test_an_expert_that_was_not_judged_counts_as_a_loss() -> None:
     silent = tuple(replace(t.row, outcomes={}) for t in served)
     found = trials(given, [Stretch(rows=silent, thresholds=first.thresholds)], policy_, {})
     assert {(t.is_judged, t.is_unacceptable) for t in found} == {(False, True)}
+
+
+def test_who_could_serve_does_not_depend_on_the_text_being_there() -> None:
+    """Texts are erased after 30 days; a long prompt stays one that the small experts cannot take.
+
+    It was so when the request was decided, and the go/no-go report looks back further.
+    """
+    given = evidence(watched())
+    pool = tuple(
+        m if m.name == STRONG else replace(m, capabilities=Capabilities(context_tokens=1_000))
+        for m in given.state.pool
+    )
+    given = replace(given, state=replace(given.state, pool=pool))
+    text = "word " * 4_000
+    rows = []
+    for row in given.labels.rows[-50:]:
+        request = row.request
+        asked = prompt(request.request_id, text=text)
+        decided = route(asked, request.embedding, given.state, fold=request.fold)
+        rows.append(replace(row, request=replace(request, needs=decided.needs)))
+    free = replace(threshold_at(given, given.state.policy), value=0.0, safe_reason=None)
+    held = Stretch(rows=tuple(rows), thresholds=dict.fromkeys(range(FOLDS), free))
+    texts = {row.request.request_id: text for row in rows}
+    kept = trials(given, [held], given.state.policy, texts)
+    erased = trials(given, [held], given.state.policy, {})
+    assert {t.expert for t in erased} == {STRONG}
+    assert erased == kept
 
 
 @cache

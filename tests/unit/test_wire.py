@@ -183,6 +183,8 @@ def test_needs_are_optional_and_unknown_ones_are_accepted() -> None:
     assert prompt().needs == prompt(needs=None).needs == prompt(needs={"speed": 9}).needs == Needs()
     # The body of an OpenAI call may be passed on as it is: its tools are not our needs.
     assert prompt(tools=[{"type": "function"}]).needs == Needs()
+    # The router counts a prompt itself.
+    assert prompt(needs={"input_tokens": 10**9}).needs == Needs()
 
 
 @pytest.mark.parametrize("length", [1, 200])
