@@ -21,9 +21,17 @@ CHECKPOINT_EVERY = 128
 
 
 class LabelWindow:
-    """Every judged request the ledger knows, by ledger sequence."""
+    """Every judged request the ledger knows, by ledger sequence.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    encoder
+        A request embedded by another one counts as never judged: its vector says nothing to a
+        scorer of this one, and a label without a score calibrates nothing.
+    """
+
+    def __init__(self, *, encoder: str) -> None:
+        self._encoder = encoder
         self.cursor = 0
         self.labels = 0
         self._by_id: dict[RequestId, JudgedRequest] = {}
@@ -55,7 +63,7 @@ class LabelWindow:
                 self.cursor = settled.cursor
                 return None
             fresh = {x.request_id for x in settled.labels} - self._by_id.keys()
-            for read in tx.decisions.sampled(fresh):
+            for read in tx.decisions.sampled(fresh, encoder=self._encoder):
                 # As the ledger keeps it: exact, and most of a judged request's memory.
                 request = replace(read, embedding=read.embedding.astype(np.float16))
                 self._by_id[request.request_id] = JudgedRequest(request=request)

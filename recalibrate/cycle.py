@@ -51,10 +51,10 @@ class Recalibrator:
         self._encoder = encoder
         self._announce = announce
         self._send = send
-        self._window = LabelWindow()
+        self._window = LabelWindow(encoder=encoder)
         self._touched: set[int] = set()
         self._scorers = ScorerSource(ledger, clock, encoder=encoder)
-        self._lifecycle = Lifecycle(ledger)
+        self._lifecycle = Lifecycle(ledger, encoder=encoder)
         self._published = Published()
         self._refused_for = 0
         self._revision: int | None = None
@@ -97,7 +97,7 @@ class Recalibrator:
         self._last_seq = last_seq
         if was_restored or self._revision not in (None, revision):
             log.info("learn.started_over", extra={"judged": len(self._window)})
-            self._window, self._touched = LabelWindow(), {0}
+            self._window, self._touched = LabelWindow(encoder=self._encoder), {0}
             self._published = Published()
         self._revision = revision
 

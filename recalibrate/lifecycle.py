@@ -43,8 +43,9 @@ class Progress:
 class Lifecycle:
     """Moves experts forward as their labels allow; remembers which probes it has asked for."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, encoder: str) -> None:
         self._ledger = ledger
+        self._encoder = encoder
         self._asked: dict[ExpertId, int] = {}
 
     def advanced(
@@ -99,7 +100,10 @@ class Lifecycle:
         """
         with self._ledger.begin() as tx:
             recent = tx.decisions.recent_judged(
-                max(0, PROBES - already), excluding_fold=0, without=expert.name
+                max(0, PROBES - already),
+                excluding_fold=0,
+                without=expert.name,
+                encoder=self._encoder,
             )
             chosen = [
                 r for r in recent if obstacle(r.needs, expert.name, expert.capabilities) is None

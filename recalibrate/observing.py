@@ -59,7 +59,7 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
     state, now = inputs.active, clock.now()
     with ledger.begin() as tx:
         missing, per_hour = waiting(tx, now=now), labels_per_hour(tx, now=now)
-    window = LabelWindow()
+    window = LabelWindow(encoder=state.encoder)
     window.read(ledger)
     known = settled(window.rows(), watermark=inputs.watermark, reference=state.policy.reference)
     outlooks: tuple[Outlook, ...] = ()

@@ -54,7 +54,7 @@ def roll_back(ledger: Ledger, version: int, *, actor: str, clock: Clock) -> int:
             policy=policy,
             policy_version=policy_version,
             pool=pool,
-            model=held(old.model, pool, policy.reference),
+            model=held(old, pool, policy.reference, encoder=old.encoder),
         )
         state = _with_threshold(state, old, policy)
         payload = dump(state)

@@ -54,7 +54,7 @@ class ScorerSource:
             self._learner.forget_from(touched)
         pool = pool_of(inputs.experts, output_tokens={})
         if inputs.policy.hold and inputs.active is not None:
-            return held(inputs.active.model, pool, inputs.policy.reference)
+            return held(inputs.active, pool, inputs.policy.reference, encoder=self._encoder)
         if self._centroids is None:
             self._centroids = self._clusters(inputs.policy.cluster_prompts)
         if self._centroids is None:
@@ -64,13 +64,12 @@ class ScorerSource:
             self._learner = Learner(self._centroids, settings)
         while (learnt := self._learner.replay(window, at_most=AT_ONCE)) is None:
             active = inputs.active
-            if active is None or active.encoder != self._encoder:
+            if active is None:
                 continue  # nothing to serve with meanwhile
-            if (
-                meanwhile := _repriced(active, pool, inputs.policy.reference, settings)
-            ) is not None:
+            kept = held(active, pool, inputs.policy.reference, encoder=self._encoder)
+            if kept is not None:
                 self.is_behind = True
-                return meanwhile
+                return _repriced(kept, settings)
         return learnt
 
     def _clusters(self, count: int) -> Float32Array | None:
@@ -83,7 +82,7 @@ class ScorerSource:
             stored = tx.states.newest_snapshot(self._kind)
             if stored is not None:
                 return np.asarray(load(stored[1])["centroids"], dtype=np.float32)
-            first = tx.decisions.first_sampled(count, excluding_fold=0)
+            first = tx.decisions.first_sampled(count, excluding_fold=0, encoder=self._encoder)
         if len(first) < count:
             return None
         return self._fitted(first)
@@ -98,23 +97,19 @@ class ScorerSource:
 
 
 def held(
-    model: ScorerModel | None, pool: Sequence[PoolMember], reference: ExpertId
+    state: RoutingState, pool: Sequence[PoolMember], reference: ExpertId, *, encoder: str
 ) -> ScorerModel | None:
-    """Return a held scorer for today's pool; None if it never knew the reference."""
-    if model is None or reference not in model.columns:
+    """Return a state's scorer for today's pool; None if it never knew the reference, or scores the
+    vectors of another encoder: λ would be for scores that nobody computes.
+    """
+    model = state.model
+    if model is None or state.encoder != encoder or reference not in model.columns:
         return None
     return model.restricted([m.name for m in pool])
 
 
-def _repriced(
-    active: RoutingState,
-    pool: Sequence[PoolMember],
-    reference: ExpertId,
-    settings: LearnSettings,
-) -> ScorerModel | None:
-    """Return the active scorer for today's pool and prices; None where it cannot serve them."""
-    if (kept := held(active.model, pool, reference)) is None:
-        return None
+def _repriced(kept: ScorerModel, settings: LearnSettings) -> ScorerModel:
+    """Return a scorer at today's prices."""
     costs = dict(zip(settings.columns, settings.relative_costs, strict=True))
     return replace(kept, relative_costs=np.array([costs[name] for name in kept.columns]))
 

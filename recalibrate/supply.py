@@ -57,7 +57,7 @@ def waiting(tx: Transaction, *, now: datetime) -> Waiting | None:
         return None
     if state.model is None:
         need = policy.cluster_prompts
-        sampled = len(tx.decisions.first_sampled(need, excluding_fold=0))
+        sampled = len(tx.decisions.first_sampled(need, excluding_fold=0, encoder=state.encoder))
         left = math.ceil((need - sampled) * FOLDS / (FOLDS - 1))
         return _waiting(tx, state, policy, "prompts", sampled, need, left, now=now)
     have = _labels_of_the_nearest(tx, state, now=now)

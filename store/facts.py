@@ -84,22 +84,27 @@ class Decisions(Protocol):
         """Return the prompt's text, None if unknown or erased."""
         ...
 
-    def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
-        """Return the sampled requests among those ids, by ``seq``, without erased ones."""
+    def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
+        """Return the sampled requests among those ids that were embedded by that encoder, by
+        ``seq``, without erased ones. Vectors of two encoders cannot be compared, not even where
+        they are equally long.
+        """
         ...
 
-    def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
-        """Return the ``count`` sampled requests of lowest ``seq`` outside one fold, without erased
-        ones.
+    def first_sampled(
+        self, count: int, *, excluding_fold: int, encoder: str
+    ) -> list[SampledRequest]:
+        """Return the ``count`` sampled requests of lowest ``seq`` outside one fold that were
+        embedded by that encoder, without erased ones.
         """
         ...
 
     def recent_judged(
-        self, count: int, *, excluding_fold: int, without: ExpertId
+        self, count: int, *, excluding_fold: int, without: ExpertId, encoder: str
     ) -> list[SampledRequest]:
         """Return the latest ``count`` sampled requests outside a fold that have a traffic label
         but none of expert ``without``, by ``seq``; a new expert's probes are drawn from them, so
-        requests without their text are left out.
+        requests without their text are left out, and those embedded by another encoder.
         """
         ...
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from store.errors import LeaseLost
 from store.facts import Arrived, Decided, Recorded, ResponseOutcome, SettledLabels
-from store.memory_tables import HeldPrompt, HeldTask, Journal, VerdictKey
+from store.memory_tables import HeldPrompt, HeldTask, HeldVector, Journal, VerdictKey
 from store.records import (
     TRAFFIC,
     Decision,
@@ -56,7 +56,8 @@ class MemoryDecisions:
         put(tables.prompts, request_id, held)
         put(tables.decisions, request_id, decision)
         if decision.is_sampled:
-            put(tables.embeddings, request_id, decided.embedding.astype(np.float16))
+            vector = HeldVector(decided.encoder_hash, decided.embedding.astype(np.float16))
+            put(tables.embeddings, request_id, vector)
             put(tables.awaited, request_id, decision)
         return Recorded(request_id=request_id, decision=decision, is_new=True, is_conflict=False)
 
@@ -71,16 +72,18 @@ class MemoryDecisions:
         held = self._tables.prompts.get(request_id)
         return held.text if held is not None else None
 
-    def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
-        found = self.find_many(request_ids).values()
-        return sorted(self._sampled(found), key=lambda sampled: sampled.seq)
+    def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
+        found = self._sampled(self.find_many(request_ids).values(), encoder)
+        return sorted(found, key=lambda sampled: sampled.seq)
 
-    def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
+    def first_sampled(
+        self, count: int, *, excluding_fold: int, encoder: str
+    ) -> list[SampledRequest]:
         inside = (d for d in self._tables.decisions.values() if d.fold != excluding_fold)
-        return list(itertools.islice(self._sampled(inside), count))
+        return list(itertools.islice(self._sampled(inside, encoder), count))
 
     def recent_judged(
-        self, count: int, *, excluding_fold: int, without: ExpertId
+        self, count: int, *, excluding_fold: int, without: ExpertId, encoder: str
     ) -> list[SampledRequest]:
         newest = reversed(self._tables.decisions.values())
         wanted = (
@@ -88,7 +91,7 @@ class MemoryDecisions:
             for decision in newest
             if decision.fold != excluding_fold and self._lacks(decision.request_id, without)
         )
-        return list(itertools.islice(self._sampled(wanted), count))[::-1]
+        return list(itertools.islice(self._sampled(wanted, encoder), count))[::-1]
 
     def _lacks(self, request_id: RequestId, expert: ExpertId) -> bool:
         labels = self._tables.labels_of.get(request_id, ())
@@ -96,7 +99,8 @@ class MemoryDecisions:
         has_text = self._tables.prompts[request_id].text is not None
         return has_text and is_judged and all(label.expert != expert for label in labels)
 
-    def _sampled(self, decisions: Iterable[Decision]) -> Iterable[SampledRequest]:
+    def _sampled(self, decisions: Iterable[Decision], encoder: str) -> Iterable[SampledRequest]:
+        vectors = self._tables.embeddings
         return (
             SampledRequest(
                 request_id=decision.request_id,
@@ -110,11 +114,11 @@ class MemoryDecisions:
                 state_version=decision.state_version,
                 decided_at=decision.decided_at,
                 tenant=decision.tenant,
-                embedding=self._tables.embeddings[decision.request_id].astype(np.float32),
+                embedding=held.vector.astype(np.float32),
                 needs=decision.needs,
             )
             for decision in decisions
-            if decision.request_id in self._tables.embeddings
+            if (held := vectors.get(decision.request_id)) is not None and held.encoder == encoder
         )
 
     def watermark(self, *, now: datetime, timeout_s: float) -> int:

@@ -49,6 +49,14 @@ class HeldPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldVector:
+    """An embedding and whose it is."""
+
+    encoder: str
+    vector: npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
 class HeldTask:
     """A judge task and its lease."""
 
@@ -75,7 +83,7 @@ class Tables:
     """Days that have room, as a set that remembers its order."""
     prompts: dict[RequestId, HeldPrompt] = field(default_factory=dict)
     decisions: dict[RequestId, Decision] = field(default_factory=dict)
-    embeddings: dict[RequestId, npt.NDArray[np.float16]] = field(default_factory=dict)
+    embeddings: dict[RequestId, HeldVector] = field(default_factory=dict)
     awaited: dict[RequestId, Decision] = field(default_factory=dict)
     """Sampled requests without a finished traffic task."""
     responses: dict[RequestId, ResponseReceived] = field(default_factory=dict)

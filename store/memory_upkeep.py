@@ -35,7 +35,7 @@ class MemoryUpkeep:
     def _kept(self, day: date) -> KeptDay:
         tables, mine = self._tables, self._decided(day)
         texts = sum(self._text_bytes(request_id) for request_id in mine)
-        vectors = sum(tables.embeddings[r].nbytes for r in mine if r in tables.embeddings)
+        vectors = sum(tables.embeddings[r].vector.nbytes for r in mine if r in tables.embeddings)
         return KeptDay(
             day=day,
             facts_bytes=texts + vectors,

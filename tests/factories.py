@@ -35,6 +35,7 @@ from store.records import (
     Verdict,
 )
 
+ENCODER = "encoder-1"
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 CHEAP = ExpertId("cheap")
 STRONG = ExpertId("strong")
@@ -94,7 +95,7 @@ def decided(
         prompt=prompt(request_id, text=text, received_at=made.decided_at, tenant=made.tenant),
         decision=made,
         embedding=embedding(seed),
-        encoder_hash="encoder-1",
+        encoder_hash=ENCODER,
     )
 
 

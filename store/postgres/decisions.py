@@ -7,7 +7,16 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    ScalarSelect,
+    Select,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -167,22 +176,20 @@ class PostgresDecisions:
         row = self._connection.execute(facts_of(prompts, [request_id])).mappings().one_or_none()
         return None if row is None else decoded(row["text_utf8"])
 
-    def sampled(self, request_ids: Collection[RequestId]) -> list[SampledRequest]:
+    def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
         asked = facts_of(decisions, request_ids).subquery("asked")
-        return self._sampled(select(asked).where(asked.c.is_sampled))
+        return self._sampled(select(asked).where(asked.c.is_sampled), encoder)
 
-    def first_sampled(self, count: int, *, excluding_fold: int) -> list[SampledRequest]:
-        # The limit must not count erased ones, which the join with embeddings leaves out.
-        vector = select(1).where(
-            embeddings.c.day == decisions.c.day, embeddings.c.request_id == decisions.c.request_id
-        )
+    def first_sampled(
+        self, count: int, *, excluding_fold: int, encoder: str
+    ) -> list[SampledRequest]:
         outside = select(decisions).where(
-            decisions.c.is_sampled, decisions.c.fold != excluding_fold, vector.exists()
+            decisions.c.is_sampled, decisions.c.fold != excluding_fold, _has_vector(encoder)
         )
-        return self._sampled(outside.order_by(decisions.c.seq).limit(count))
+        return self._sampled(outside.order_by(decisions.c.seq).limit(count), encoder)
 
     def recent_judged(
-        self, count: int, *, excluding_fold: int, without: ExpertId
+        self, count: int, *, excluding_fold: int, without: ExpertId, encoder: str
     ) -> list[SampledRequest]:
         label = select(1).where(
             labels.c.day == decisions.c.day, labels.c.request_id == decisions.c.request_id
@@ -194,15 +201,16 @@ class PostgresDecisions:
         )
         judged = select(decisions).where(
             decisions.c.is_sampled,
+            _has_vector(encoder),
             has_text.exists(),
             decisions.c.fold != excluding_fold,
             label.where(labels.c.purpose == TRAFFIC).exists(),
             ~label.where(labels.c.expert == without).exists(),
         )
-        return self._sampled(judged.order_by(decisions.c.seq.desc()).limit(count))
+        return self._sampled(judged.order_by(decisions.c.seq.desc()).limit(count), encoder)
 
-    def _sampled(self, chosen: Select[Any]) -> list[SampledRequest]:
-        found = with_vectors(chosen.subquery("chosen"))
+    def _sampled(self, chosen: Select[Any], encoder: str) -> list[SampledRequest]:
+        found = with_vectors(chosen.subquery("chosen"), encoder=encoder)
         return [sampled_of(row) for row in self._connection.execute(found).mappings()]
 
     def watermark(self, *, now: datetime, timeout_s: float) -> int:
@@ -237,6 +245,19 @@ class PostgresDecisions:
     def newest_version(self) -> int:
         newest = select(decisions.c.state_version).order_by(decisions.c.seq.desc()).limit(1)
         return self._connection.scalar(newest) or 0
+
+
+def _has_vector(encoder: str) -> ColumnElement[bool]:
+    """Hold for what the join with embeddings keeps: a limit must not count the rest."""
+    return (
+        select(1)
+        .where(
+            embeddings.c.day == decisions.c.day,
+            embeddings.c.request_id == decisions.c.request_id,
+            embeddings.c.encoder_hash == encoder,
+        )
+        .exists()
+    )
 
 
 def _last_seq() -> ScalarSelect[int]:

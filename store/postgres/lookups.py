@@ -26,9 +26,9 @@ def facts_of(table: Table, request_ids: Collection[str], *extra: ColumnElement[A
     )
 
 
-def with_vectors(chosen: FromClause) -> Select[Any]:
-    """Select sampled decisions, by ``seq``, with their embeddings."""
-    vector = probe(embeddings, chosen)
+def with_vectors(chosen: FromClause, *, encoder: str) -> Select[Any]:
+    """Select sampled decisions, by ``seq``, with their embeddings by that encoder."""
+    vector = probe(embeddings, chosen, embeddings.c.encoder_hash == encoder)
     return (
         select(chosen, vector.c.vector_fp16)
         .join_from(chosen, vector, true())
@@ -36,9 +36,9 @@ def with_vectors(chosen: FromClause) -> Select[Any]:
     )
 
 
-def probe(table: Table, source: FromClause) -> LateralFromClause:
+def probe(table: Table, source: FromClause, *only: ColumnElement[bool]) -> LateralFromClause:
     """Return a day table's row of each row of ``source``, which has ``day`` and ``request_id``."""
     held = select(table).where(
-        table.c.day == source.c.day, table.c.request_id == source.c.request_id
+        table.c.day == source.c.day, table.c.request_id == source.c.request_id, *only
     )
     return held.offset(0).correlate(source).lateral("held")

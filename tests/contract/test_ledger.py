@@ -16,6 +16,7 @@ from store.records import (
 from tests.contract.acts import R1, R2, at_once, decide
 from tests.factories import (
     CHEAP,
+    ENCODER,
     NOON,
     STRONG,
     decided,
@@ -103,7 +104,7 @@ def test_an_empty_batch_is_nothing(ledger: Ledger) -> None:
         assert tx.outbox.add([]) == []
         tx.outbox.mark([], now=NOON)
         assert tx.decisions.find_many([]) == {}
-        assert tx.decisions.sampled([]) == []
+        assert tx.decisions.sampled([], encoder=ENCODER) == []
 
 
 def test_seq_follows_the_order_of_batches_and_of_each_batch(ledger: Ledger) -> None:
@@ -208,7 +209,7 @@ def test_a_sampled_requests_embedding_comes_back_as_float32_from_fp16(ledger: Le
     with ledger.begin() as tx:
         tx.decisions.record([given, decided("r2", is_sampled=False)])
     with ledger.begin() as tx:
-        [sampled] = tx.decisions.sampled([R1, R2])
+        [sampled] = tx.decisions.sampled([R1, R2], encoder=ENCODER)
         assert sampled.embedding.dtype == np.float32
         halved = given.embedding.astype(np.float16).astype(np.float32)
         np.testing.assert_array_equal(sampled.embedding, halved)
@@ -224,11 +225,32 @@ def test_sampled_requests_come_by_seq_whatever_their_day(ledger: Ledger) -> None
     decide(ledger, "b", fold=0)
     with ledger.begin() as tx:
         asked = [RequestId(n) for n in ("a", "b", "c", "unknown")]
-        assert [s.request_id for s in tx.decisions.sampled(asked)] == ["c", "a", "b"]
-        first = tx.decisions.first_sampled(5, excluding_fold=0)
+        assert [s.request_id for s in tx.decisions.sampled(asked, encoder=ENCODER)] == [
+            "c",
+            "a",
+            "b",
+        ]
+        first = tx.decisions.first_sampled(5, excluding_fold=0, encoder=ENCODER)
         assert [s.request_id for s in first] == ["c", "a"]
-        [lowest] = tx.decisions.first_sampled(1, excluding_fold=1)
+        [lowest] = tx.decisions.first_sampled(1, excluding_fold=1, encoder=ENCODER)
         assert lowest.request_id == "b"
+
+
+def test_a_request_embedded_by_another_encoder_is_not_there_for_this_one(ledger: Ledger) -> None:
+    """Every reader that learns; the counts ask for so many of its own."""
+    with ledger.begin() as tx:
+        tx.decisions.record([decided("a"), replace(decided("b"), encoder_hash="encoder-2")])
+        tx.decisions.record([decided("c"), replace(decided("d"), encoder_hash="encoder-2")])
+        tx.labels.add([], [label(n) for n in "abcd"])
+    new = ExpertId("new")
+    with ledger.begin() as tx:
+        for encoder, own in ((ENCODER, ["a", "c"]), ("encoder-2", ["b", "d"]), ("other", [])):
+            asked = [RequestId(n) for n in "abcd"]
+            found = tx.decisions.sampled(asked, encoder=encoder)
+            first = tx.decisions.first_sampled(2, excluding_fold=0, encoder=encoder)
+            probes = tx.decisions.recent_judged(2, excluding_fold=0, without=new, encoder=encoder)
+            for some in (found, first, probes):
+                assert [r.request_id for r in some] == own
 
 
 def test_probes_are_the_latest_judged_requests_that_lack_the_expert(ledger: Ledger) -> None:
@@ -238,9 +260,13 @@ def test_probes_are_the_latest_judged_requests_that_lack_the_expert(ledger: Ledg
         tx.labels.add([], [label(n) for n in "abcf"] + [label("d", purpose="probe")])
         tx.labels.add([], [label("b", expert=ExpertId("new"), purpose="probe")])
     with ledger.begin() as tx:
-        probes = tx.decisions.recent_judged(9, excluding_fold=0, without=ExpertId("new"))
+        probes = tx.decisions.recent_judged(
+            9, excluding_fold=0, without=ExpertId("new"), encoder=ENCODER
+        )
         assert [s.request_id for s in probes] == ["a", "c"]
-        [latest] = tx.decisions.recent_judged(1, excluding_fold=0, without=ExpertId("new"))
+        [latest] = tx.decisions.recent_judged(
+            1, excluding_fold=0, without=ExpertId("new"), encoder=ENCODER
+        )
         assert latest.request_id == "c"
 
 

@@ -24,6 +24,7 @@ from store.records import (
 from tests.contract.acts import R1, R2, at_once, decide
 from tests.factories import (
     CHEAP,
+    ENCODER,
     NOON,
     STRONG,
     alert,
@@ -118,7 +119,7 @@ def test_what_a_request_needs_is_kept_with_its_decision(ledger: Ledger) -> None:
         found = tx.decisions.find(R1)
         assert found is not None
         assert (found.needs, found.excluded) == (needs, {"mid": "tools"})
-        assert [r.needs for r in tx.decisions.sampled([R1])] == [needs]
+        assert [r.needs for r in tx.decisions.sampled([R1], encoder=ENCODER)] == [needs]
         leased = tx.tasks.lease(worker="w", now=NOON, lease_s=9.0, limit=9)
         assert [t.experts for t in leased] == [()]
 

@@ -13,6 +13,7 @@ from store.records import ExpertId, RequestId
 from store.upkeep import Erased, KeptDay, coming_days
 from tests.contract.acts import R1, R2, decide
 from tests.factories import (
+    ENCODER,
     NOON,
     calibration,
     decided,
@@ -109,7 +110,7 @@ def test_a_dropped_day_is_as_if_nobody_had_asked(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         assert OLD not in tx.upkeep.days()
         assert tx.decisions.find_many([A, B]) == {}
-        assert tx.decisions.sampled([A, C])[0].request_id == C
+        assert tx.decisions.sampled([A, C], encoder=ENCODER)[0].request_id == C
         assert tx.decisions.prompt_text(A) is None
         assert tx.responses.find(A) is None
         assert tx.responses.find_shadow(A, ExpertId("other")) is None
@@ -226,7 +227,7 @@ def test_dropped_text_leaves_the_facts(ledger: Ledger) -> None:
         assert shadow is not None
         assert (served.text, shadow.text) == (None, None)
         assert (served.cost_usd, served.output_tokens) == (0.0012, 1)
-        assert [s.request_id for s in tx.decisions.sampled([A])] == [A]
+        assert [s.request_id for s in tx.decisions.sampled([A], encoder=ENCODER)] == [A]
         assert tx.labels.count() == 1
         assert tx.upkeep.revision() == 0  # nothing that teaches has gone
     found = kept(ledger, OLD)
@@ -263,7 +264,9 @@ def test_no_probe_is_drawn_from_a_request_without_text(ledger: Ledger) -> None:
         tx.labels.add([], [label("c")])
     assert drop_text(ledger)
     with ledger.begin() as tx:
-        probes = tx.decisions.recent_judged(9, excluding_fold=0, without=ExpertId("new"))
+        probes = tx.decisions.recent_judged(
+            9, excluding_fold=0, without=ExpertId("new"), encoder=ENCODER
+        )
         assert [s.request_id for s in probes] == [C]
 
 
@@ -431,9 +434,13 @@ def test_an_erased_request_teaches_nothing_and_hides_no_other(ledger: Ledger) ->
     asked(ledger, "b", "acme", "s2")
     erase(ledger, "acme", "s1")
     with ledger.begin() as tx:
-        assert [s.request_id for s in tx.decisions.sampled([A, B])] == [B]
-        assert [s.request_id for s in tx.decisions.first_sampled(1, excluding_fold=0)] == [B]
-        probes = tx.decisions.recent_judged(9, excluding_fold=0, without=ExpertId("new"))
+        assert [s.request_id for s in tx.decisions.sampled([A, B], encoder=ENCODER)] == [B]
+        assert [
+            s.request_id for s in tx.decisions.first_sampled(1, excluding_fold=0, encoder=ENCODER)
+        ] == [B]
+        probes = tx.decisions.recent_judged(
+            9, excluding_fold=0, without=ExpertId("new"), encoder=ENCODER
+        )
         assert [s.request_id for s in probes] == [B]
 
 

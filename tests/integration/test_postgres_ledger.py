@@ -17,6 +17,7 @@ from store.postgres.embedded import EmbeddedPostgres
 from store.postgres.ledger import PostgresLedger
 from store.records import RequestId
 from tests.factories import (
+    ENCODER,
     NOON,
     decided,
     expert,
@@ -142,7 +143,7 @@ Write = Callable[[Transaction, list[str]], object]
         lambda tx, names: tx.decisions.record([decided(f"new-{n}") for n in names]),
         lambda tx, names: tx.decisions.record([decided(n) for n in names]),
         lambda tx, names: tx.decisions.find_many(names),
-        lambda tx, names: tx.decisions.sampled(names),
+        lambda tx, names: tx.decisions.sampled(names, encoder=ENCODER),
         lambda tx, names: tx.responses.record([response(n) for n in names]),
         lambda tx, names: tx.tasks.add([task(n) for n in names]),
         lambda tx, names: tx.labels.add([verdict(n) for n in names], [label(n) for n in names]),

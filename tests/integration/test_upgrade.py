@@ -9,7 +9,7 @@ from store.needs import NO_NEEDS, UNDECLARED
 from store.postgres.connecting import raw_connection
 from store.postgres.ledger import PostgresLedger
 from store.records import AlertKind, RequestId
-from tests.factories import CHEAP, alert, decided
+from tests.factories import CHEAP, ENCODER, alert, decided
 
 pytestmark = pytest.mark.postgres
 
@@ -32,7 +32,8 @@ def test_what_the_older_program_writes_reads_as_nothing_declared_and_healthy(
     with postgres_ledger.begin() as tx:
         expert = tx.experts.find(CHEAP)
         decision = tx.decisions.find(RequestId("r1"))
-        assert [r.needs for r in tx.decisions.sampled([RequestId("r1")])] == [NO_NEEDS]
+        (request,) = tx.decisions.sampled([RequestId("r1")], encoder=ENCODER)
+        assert request.needs == NO_NEEDS
     assert expert is not None
     assert (expert.capabilities, expert.health) == (UNDECLARED, HEALTHY)
     assert not expert.is_failing

@@ -185,7 +185,8 @@ def test_what_a_request_needs_is_stored_shown_and_sampled_alike(desk: Desk) -> N
     assert decided.excluded == dict.fromkeys(others, "tools")
     assert decided.is_sampled
     with desk.ledger.begin() as tx:
-        assert tx.decisions.sampled([decided.request_id])[0].needs == decided.needs
+        (held,) = tx.decisions.sampled([decided.request_id], encoder=desk.encoder.identity)
+    assert held.needs == decided.needs
     sent = decode_decision(desk.broker.events("router.decisions")[0].value)
     assert (sent.excluded, sent.needs) == (decided.excluded, decided.needs)
     refused = desk.handler.on_prompts([asked("r2", needs=Needs(json_mode=True))])[0]

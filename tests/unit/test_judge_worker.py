@@ -28,7 +28,7 @@ from store.records import (
     OutboxMessage,
     RequestId,
 )
-from tests.factories import CHEAP, NOON, STRONG, decided, expert, message, response, task
+from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, expert, message, response, task
 
 MID = ExpertId("mid")
 Event = Callable[[], None]
@@ -160,7 +160,7 @@ def test_a_request_with_nobody_to_judge_asks_nobody_and_still_has_a_row() -> Non
     found = [x for x in bench.labels() if x.request_id == "r9"]
     assert outcomes(found) == {STRONG: (1, None)}
     assert not [q for q in judge.asked if q.request_id == "r9"]
-    window = LabelWindow()
+    window = LabelWindow(encoder=ENCODER)
     window.read(bench.ledger)
     assert {row.request.request_id for row in window.rows()} == {"r0", "r9"}
 

@@ -16,7 +16,7 @@ from online.learner import LabelWindow, Learner
 from online.scorer import ScorerModel, score
 from store.memory import MemoryLedger
 from store.records import FOLDS, PROBE, ExpertId, Float32Array, Label, RequestId
-from tests.factories import decided, embedding, label, sampled
+from tests.factories import ENCODER, decided, embedding, label, sampled
 
 A, B, C = (ExpertId(name) for name in "abc")
 SETTINGS = LearnSettings(
@@ -79,7 +79,7 @@ def replayed(learner: Learner, window: LabelWindow) -> ScorerModel:
 
 def learnt(pieces: list[list[Label]], *, replay_every: int = 1) -> ScorerModel:
     """Commit the pieces one after the other and replay in between, as cycles do."""
-    held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
+    held, window, learner = ledger(), LabelWindow(encoder=ENCODER), Learner(CENTROIDS, SETTINGS)
     for count, piece in enumerate(pieces, start=1):
         with held.begin() as tx:
             tx.labels.add([], piece)
@@ -147,7 +147,7 @@ def test_a_second_judge_version_is_ranked_by_name_not_by_arrival(seed: int) -> N
 def test_whether_a_label_is_a_probe_does_not_depend_on_arrival(swap: bool) -> None:
     probe = labels_of(1, version="judge-2", purpose=PROBE)
     traffic = labels_of(1, version="judge-1")
-    held, window = ledger(2), LabelWindow()
+    held, window = ledger(2), LabelWindow(encoder=ENCODER)
     for piece in (traffic, probe) if swap else (probe, traffic):
         with held.begin() as tx:
             tx.labels.add([], piece)
@@ -159,7 +159,7 @@ def test_whether_a_label_is_a_probe_does_not_depend_on_arrival(swap: bool) -> No
 
 def test_a_restart_reads_every_label_before_it_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger gives labels in pieces; a state from the first piece would be an old one."""
-    held, window = ledger(), LabelWindow()
+    held, window = ledger(), LabelWindow(encoder=ENCODER)
     with held.begin() as tx:
         tx.labels.add([], ALL_LABELS)
         facts = type(tx.labels)
@@ -170,10 +170,13 @@ def test_a_restart_reads_every_label_before_it_learns(monkeypatch: pytest.Monkey
 
 
 def test_a_judged_request_takes_no_more_memory_for_its_vector_than_in_the_ledger() -> None:
-    held, window = ledger(), LabelWindow()
+    held, window = ledger(), LabelWindow(encoder=ENCODER)
     with held.begin() as tx:
         tx.labels.add([], ALL_LABELS)
-        stored = {r.request_id: r.embedding for r in tx.decisions.sampled([RequestId("r3")])}
+        stored = {
+            r.request_id: r.embedding
+            for r in tx.decisions.sampled([RequestId("r3")], encoder=ENCODER)
+        }
     window.read(held)
     (row,) = (r for r in window.rows() if r.request.request_id == "r3")
     assert row.request.embedding.nbytes == 2 * len(row.request.embedding)
@@ -182,7 +185,7 @@ def test_a_judged_request_takes_no_more_memory_for_its_vector_than_in_the_ledger
 
 @pytest.mark.parametrize("at_most", [1, 7, 64])
 def test_learning_in_pieces_gives_the_same_bits(at_most: int) -> None:
-    held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
+    held, window, learner = ledger(), LabelWindow(encoder=ENCODER), Learner(CENTROIDS, SETTINGS)
     with held.begin() as tx:
         tx.labels.add([], ALL_LABELS)
     window.read(held)
@@ -195,7 +198,7 @@ def test_learning_in_pieces_gives_the_same_bits(at_most: int) -> None:
 
 def test_memory_levels_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner_module, "CHECKPOINT_EVERY", 4)
-    held, window, learner = ledger(), LabelWindow(), Learner(CENTROIDS, SETTINGS)
+    held, window, learner = ledger(), LabelWindow(encoder=ENCODER), Learner(CENTROIDS, SETTINGS)
     for piece in in_pieces(ALL_LABELS, 45):
         with held.begin() as tx:
             tx.labels.add([], piece)

@@ -21,6 +21,7 @@ from tests.unit.loop_fakes import (
     STRONG,
     TINY,
     TRAINED,
+    ClusterEncoder,
     cheap_share,
     expert_of,
     joined,
@@ -107,7 +108,7 @@ def test_a_restarted_learner_still_waits_for_the_evidence_of_probes() -> None:
     assert inputs is not None
     rows = [JudgedRequest(request=sampled(seq), probed={NEW}) for seq in range(PROBES)]
     for probes, expected in ((rows, S.DESCRIBED), ([], S.SHADOW)):
-        restarted = Lifecycle(made.ledger)
+        restarted = Lifecycle(made.ledger, encoder=ClusterEncoder.identity)
         (moved,) = restarted.advanced(replace(inputs, experts=(described,)), probes, None, None)
         assert moved.status is expected
 

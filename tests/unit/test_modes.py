@@ -39,6 +39,7 @@ from tests.unit.loop_fakes import (
     STRONG,
     TINY,
     TRAINED,
+    ClusterEncoder,
     alerts_of,
     cheap_share,
     expert_of,
@@ -286,4 +287,5 @@ def test_a_sampled_id_in_mode_off_is_not_sampled() -> None:
     made = loop(traffic(16), mode="off")
     run(made)
     with made.ledger.begin() as tx:
-        assert tx.decisions.sampled({RequestId(f"r{n}") for n in range(16)}) == []
+        names = {RequestId(f"r{n}") for n in range(16)}
+        assert tx.decisions.sampled(names, encoder=ClusterEncoder.identity) == []

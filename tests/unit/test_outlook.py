@@ -28,7 +28,7 @@ from store.memory import MemoryLedger
 from store.needs import Capabilities
 from store.records import FOLDS, Reason
 from tests.factories import NOON, prompt
-from tests.unit.loop_fakes import SMALL, STRONG, TINY, loop, run, state_of, traffic
+from tests.unit.loop_fakes import SMALL, STRONG, TINY, ClusterEncoder, loop, run, state_of, traffic
 
 ALPHA = 0.2
 
@@ -42,7 +42,10 @@ def watched() -> LocalLoop:
 
 
 def evidence(made: LocalLoop) -> Evidence:
-    inputs, window = read_inputs(made.ledger, made.clock), LabelWindow()
+    inputs, window = (
+        read_inputs(made.ledger, made.clock),
+        LabelWindow(encoder=ClusterEncoder.identity),
+    )
     window.read(made.ledger)
     state = state_of(made)
     assert inputs is not None

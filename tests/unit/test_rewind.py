@@ -124,7 +124,7 @@ def test_published_decisions_come_back_as_they_were_and_the_rest_is_read_again(d
     assert replace(kept, seq=first.seq) == first
     assert replace(drawn, seq=sampled.seq) == sampled
     with desk.ledger.begin() as tx:
-        (request,) = tx.decisions.sampled([RequestId("lost-2")])
+        (request,) = tx.decisions.sampled([RequestId("lost-2")], encoder=ClusterEncoder.identity)
         assert tx.outbox.unmarked(limit=9) == []  # they were published
         assert tx.operations.audit_trail(limit=1)[0].action == "stream.rewound"
     assert request.embedding.any()
