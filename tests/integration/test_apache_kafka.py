@@ -121,16 +121,18 @@ def test_what_the_broker_refuses_says_where_and_how_and_no_password(
         lambda: source.poll(timeout_s=0.1, limit=1),
         lambda: ensure_topics(settings, ["secured.prompts"]),
     ]
-    everything = ""
-    for call in calls:
+    everything, reasons = "", REASONS[next(iter(wrong))]
+    for number, call in enumerate(calls * 8):
+        # The broker often just hangs up on a wrong password; at times it says why.
+        if number >= len(calls) and any(reason in everything for reason in reasons):
+            break
         with pytest.raises(BrokerUnavailable) as refused:
             call()
         told = str(refused.value)
         assert f"{apache_kafka.secure_servers} over {settings.security_protocol}" in told
         assert "STEERSMAN_KAFKA_SASL_*" in told
         everything += told
-    # The broker often just hangs up on a wrong password; at times it says why.
-    assert any(reason in everything for reason in REASONS[next(iter(wrong))])
+    assert any(reason in everything for reason in reasons)
     everything += f"{caplog.text} {settings!r}"
     assert PASSWORD not in everything
     assert "another" not in everything
