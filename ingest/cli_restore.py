@@ -22,7 +22,8 @@ def rewind(
         datetime | None,
         typer.Option(
             formats=[TIME],
-            help="Read again what was sent since, in UTC; default: an hour before the ledger ends.",
+            help="Read again what was sent since, in UTC; default: an hour before the ledger ends."
+            " An interrupted rewind goes on from where it began, whatever is asked.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -37,7 +38,8 @@ def rewind(
     Decisions that were published since the backup are taken back into the ledger as they were;
     prompts without one, responses and feedback are consumed again. Stop every role first.
     Consumers that lagged by more than an hour at the time of the backup need an earlier --to.
-    If serve has run since the restore, the ledger ends later than the backup did: give --to then.
+    If serve has run since the restore, even for a moment, the ledger ends later than the backup
+    did: give --to then, an hour before the backup.
     Safe to repeat, also when it was interrupted: whatever comes twice is recognised by its id. See
     docs/operations.md.
     """

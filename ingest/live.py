@@ -148,9 +148,12 @@ class StateWatcher:
     def _unknown(self) -> RoutingStateRecord | None:
         """Return the active state unless it is in force or was refused."""
         with self._ledger.begin() as tx:
-            if tx.states.active_checksum() in {self._in_force, *self._refused}:
+            active = tx.states.active_checksum()
+            if active == self._in_force:  # a ledger restored to before we said so is told again
+                told = tx.states.acknowledged(self._live.version())
+                self._acknowledged = active if self._replica in told else ""
                 return None
-            return tx.states.active()
+            return None if active in self._refused else tx.states.active()
 
     def _follow(self, record: RoutingStateRecord) -> bool:
         found = self._prepared(record)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ingest.lag import LagGauge
 from ingest.parking import Parking, response_conflict
 from ingest.patience import Counters, NoCounters, Patience, StoppedWaiting
 from ingest.ports import Event, EventSink, EventSource, Gauges, Handler
-from ingest.topics import DEFAULT_PREFIX, FEEDBACK, PROMPTS, RESPONSES
+from ingest.topics import DEFAULT_PREFIX, FEEDBACK, PROMPTS, RESPONSES, ReceivedEvent
 from store.clock import Clock
 from store.errors import EventRejected, RequestConflict
 from store.facts import Recorded, ResponseOutcome
@@ -145,7 +145,7 @@ class StreamWorker:
                 case topic if topic == PROMPTS:
                     return wire.decode_prompt(event.value, now=now, limit=self._max_prompt_bytes)
                 case topic if topic == RESPONSES:
-                    return wire.decode_response(event.value, now=now)
+                    return _dated(event, wire.decode_response(event.value, now=now))
                 case topic if topic == FEEDBACK:
                     return wire.decode_feedback(event.value, now=now)
         except EventRejected as refusal:
@@ -191,6 +191,15 @@ class StreamWorker:
         self._counters.count("events_rejected", source="kafka", code=fate.refusal.code)
         place = {"topic": event.topic, "partition": event.partition, "offset": event.offset}
         log.warning("stream.dead_letter", extra=place | {"code": fate.refusal.code})
+
+
+def _dated(event: Event, response: ResponseReceived) -> ResponseReceived:
+    """Date a failed call by when it was told: read late, or again, it says nothing of the expert
+    now. Answers are dated by our clock, like every fact that a day or a timeout depends on.
+    """
+    if response.error is None or not isinstance(event, ReceivedEvent):
+        return response
+    return replace(response, received_at=min(response.received_at, event.sent_at))
 
 
 def _fate_of_prompt(event: Event, answer: Recorded | EventRejected) -> Fate:

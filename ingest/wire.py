@@ -6,7 +6,8 @@ Decoders raise ``EventRejected`` and nothing else, whatever the bytes; the codes
 ``fields.py``. Encoders raise ``ValueError`` for a NaN, which is a mistake of the caller.
 
 A fact is dated by our clock (``now``). The sender's ``created_at`` is checked, not used: days,
-partitions and timeouts must not depend on somebody else's clock.
+partitions and timeouts must not depend on somebody else's clock. (``ingest.stream`` dates failed
+calls by when their message was sent.)
 """
 
 from __future__ import annotations

@@ -8,7 +8,16 @@ from datetime import date, datetime
 
 from store.memory_tables import Journal
 from store.records import AuditEntry, Decision, RequestId, TaskStatus, day_of
-from store.upkeep import DROPPED, ERASED, UNLEARNT, DroppedKeys, Erased, KeptDay, erasure
+from store.upkeep import (
+    DROPPED,
+    ERASED,
+    UNLEARNT,
+    DroppedKeys,
+    Erased,
+    KeptDay,
+    erasure,
+    revision_of,
+)
 
 _OPEN = {TaskStatus.PENDING, TaskStatus.LEASED}
 
@@ -179,7 +188,8 @@ class MemoryUpkeep:
         return held.tenant == tenant and session_id in (None, held.session_id)
 
     def revision(self) -> int:
-        return sum(entry.action in UNLEARNT for entry in self._tables.audit)
+        gone = [entry.at for entry in self._tables.audit if entry.action in UNLEARNT]
+        return revision_of(len(gone), max(gone, default=None))
 
     def _audit(self, action: str, detail: dict[str, object], *, actor: str, now: datetime) -> None:
         entry = AuditEntry(actor=actor, action=action, detail=detail, at=now)

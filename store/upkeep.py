@@ -83,6 +83,13 @@ def erasure(day: date, tenant: str, session_id: str | None, erased: Erased) -> J
     return {"day": str(day), "tenant": tenant, "session_sha256": session} | asdict(erased)
 
 
+def revision_of(count: int, newest: datetime | None) -> int:
+    """Return ``Upkeep.revision`` from the entries of ``UNLEARNT``. Not their count alone: a
+    restored ledger that has lost one entry and got another would be at the number it had.
+    """
+    return count + int(1e6 * newest.timestamp()) if newest is not None else 0
+
+
 class Upkeep(Protocol):
     """Days made, surveyed and dropped; texts erased."""
 
@@ -148,7 +155,8 @@ class Upkeep(Protocol):
         ...
 
     def revision(self) -> int:
-        """Return how often judged requests have gone (dropped or erased). A learner that sees it
-        change starts over from what is left, as one that has just been started would.
+        """Return a number that changes when judged requests have gone (dropped, erased, or with a
+        ledger that was restored and rewound); 0 while none have. A learner that sees it change
+        starts over from what is left, as one that has just been started would.
         """
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,10 +21,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, text
 
 from store.clock import SystemClock
-from store.errors import StoreError
+from store.errors import StoreError, StoreUnavailable
 from store.postgres import locks
 from store.postgres.connecting import make_engine
 from store.postgres.partitions import DayPartitions
@@ -32,6 +34,10 @@ from store.upkeep import coming_days
 
 log = logging.getLogger(__name__)
 
+LOCK_TIMEOUT_MS = 2_000
+ATTEMPTS = 5
+PAUSE_S = 1.0
+"""Between attempts: those who waited behind us have their turn."""
 _LEAST = "least program: "
 _COMMENT = text("SELECT obj_description('alembic_version'::regclass)")
 _PARTITION = re.compile(r".+_(p\d{8}|h\d+|undated)$")
@@ -46,20 +52,48 @@ _REDATE_LABELS = text(
 def upgrade(url: str, *, revision: str = "head", now: datetime | None = None) -> None:
     """Bring the schema to a revision and make the partitions of the coming week.
 
-    All in one transaction under an advisory lock, so several processes may start at once. A newer
-    schema is left as it is.
+    Under an advisory lock, so several processes may start at once. The schema is one transaction:
+    it changes as a whole or not at all. A newer schema is left as it is.
 
     Raises
     ------
     StoreError
         The schema needs a newer program.
+    StoreUnavailable
+        Others kept using a table that must change; nothing was changed.
     """
-    with _migrating(url) as (connection, config):
-        if not _is_newer(connection, config):
-            command.upgrade(config, revision)
+    _upgrade_schema(url, revision)
+    with _migrating(url) as (connection, _):  # the locks of the schema's change are gone by now
         days = coming_days(now or SystemClock().now())
         DayPartitions(connection, set()).ensure(days)
         connection.execute(_REDATE_LABELS)
+
+
+def _upgrade_schema(url: str, revision: str) -> None:
+    """Try a few times: whoever waits for a table makes everybody else wait behind, so not long."""
+    for _ in range(ATTEMPTS):
+        if _is_upgraded(url, revision):
+            return
+        SystemClock().wait(threading.Event(), PAUSE_S)
+    raise StoreUnavailable(
+        f"the schema was not changed: others kept using a table in {ATTEMPTS} attempts (a pg_dump,"
+        " a long transaction: see pg_stat_activity); when it has ended run `steersman migrate`"
+    )
+
+
+def _is_upgraded(url: str, revision: str) -> bool:
+    """Bring the schema to a revision; False, and nothing changes, if a table is in use."""
+    try:
+        with _migrating(url) as (connection, config):
+            if not _is_newer(connection, config):
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                command.upgrade(config, revision)
+    except StoreUnavailable as problem:
+        if not isinstance(problem.__cause__, LockNotAvailable):
+            raise
+        log.warning("schema.in_use", extra={"why": str(problem)})
+        return False
+    return True
 
 
 def downgrade(url: str, *, revision: str = "base") -> None:

@@ -17,7 +17,16 @@ from store.postgres.operations import PostgresOperations
 from store.postgres.partitions import DayPartitions, described, listed
 from store.postgres.tables import audit
 from store.records import AuditEntry, JsonObject, RequestId
-from store.upkeep import DROPPED, ERASED, UNLEARNT, DroppedKeys, Erased, KeptDay, erasure
+from store.upkeep import (
+    DROPPED,
+    ERASED,
+    UNLEARNT,
+    DroppedKeys,
+    Erased,
+    KeptDay,
+    erasure,
+    revision_of,
+)
 
 _TEXT_TABLES = {"prompts", "responses", "shadow_answers"}
 _OPEN_TASKS = text(
@@ -128,8 +137,9 @@ class PostgresUpkeep:
         return erased
 
     def revision(self) -> int:
-        gone = select(func.count()).select_from(audit).where(audit.c.action.in_(UNLEARNT))
-        return self._connection.scalar(gone) or 0
+        told = select(func.count(), func.max(audit.c.at)).where(audit.c.action.in_(UNLEARNT))
+        count, newest = self._connection.execute(told).one()
+        return revision_of(count, newest)
 
     def _audit(self, action: str, detail: JsonObject, *, actor: str, now: datetime) -> None:
         entry = AuditEntry(actor=actor, action=action, detail=detail, at=now)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from store.errors import SettingsInvalid, StoreError
+from store.errors import SettingsInvalid, StoreError, StoreUnavailable
 from store.postgres import migrate
 from store.postgres.connecting import make_engine, raw_connection
 from store.postgres.ledger import PostgresLedger
@@ -102,6 +102,41 @@ def test_two_upgrades_at_once_do_not_collide(database_url: str) -> None:
         run.result()
     migrate.check(database_url)
     assert migrate.differences(database_url) == []
+
+
+_WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'responses'::regclass"
+
+
+def test_whoever_reads_experts_goes_on_while_answers_are_indexed(database_url: str) -> None:
+    """Bug: the columns of ``experts`` came first, and their lock was held through the indexes."""
+    migrate.downgrade(database_url, revision="0001")
+    with ThreadPoolExecutor(1) as pool, raw_connection(database_url) as reader:
+        with raw_connection(database_url) as writer, writer.transaction():
+            writer.execute("LOCK TABLE responses IN ROW EXCLUSIVE MODE")  # as an INSERT does
+            upgrading = pool.submit(migrate.upgrade, database_url, now=NOON)
+            while reader.execute(_WAITS).fetchone() == (0,):
+                assert not upgrading.done()
+            reader.execute("SET lock_timeout = '500ms'")
+            assert reader.execute("SELECT count(*) FROM experts").fetchone() == (0,)
+        upgrading.result()
+    migrate.check(database_url)
+    assert migrate.differences(database_url) == []
+
+
+def test_a_table_that_others_hold_is_not_waited_for_without_end(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT_MS", 100)
+    monkeypatch.setattr(migrate, "PAUSE_S", 0.0)
+    migrate.downgrade(database_url, revision="0001")
+    with raw_connection(database_url) as reader, reader.transaction():
+        reader.execute("SELECT count(*) FROM experts")  # as a pg_dump does, for as long as it runs
+        with pytest.raises(StoreUnavailable, match=r"not changed.*run `steersman migrate`"):
+            migrate.upgrade(database_url, now=NOON)
+    with pytest.raises(StoreError, match="at revision 0001"):
+        migrate.check(database_url)
+    migrate.upgrade(database_url, now=NOON)
+    migrate.check(database_url)
 
 
 def test_labels_restored_from_another_clusters_future_are_readable_after_an_upgrade(

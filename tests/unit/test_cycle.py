@@ -20,6 +20,7 @@ from store.errors import StateRefused
 from store.records import (
     SAFE,
     AlertKind,
+    AuditEntry,
     Calibration,
     ExpertId,
     ExpertStatus,
@@ -27,6 +28,7 @@ from store.records import (
     Reason,
     RoutingStateRecord,
 )
+from store.upkeep import REWOUND
 from tests.factories import NOON, alert
 from tests.unit import state_fakes
 from tests.unit.loop_fakes import (
@@ -397,3 +399,20 @@ def test_dropping_text_alone_changes_nothing_that_was_learnt() -> None:
     restart(made)
     assert before.model is not None
     assert scorer_of(made).sha256() == before.model.sha256()
+
+
+def test_learning_starts_over_after_a_rewind_that_filled_the_restored_ledger_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Bug: with its decisions taken back, a restored ledger was as long as before, and the learner
+    went on with labels that it no longer held.
+    """
+    made = trained()
+    rewound = AuditEntry(actor="cli", action=REWOUND, detail={}, at=made.clock.now())
+    with made.ledger.begin() as tx:
+        tx.operations.audit(rewound)
+    with caplog.at_level("INFO"):
+        made.settle()
+        made.settle()
+    said = [r.getMessage() for r in caplog.records]
+    assert said.count("learn.started_over") == 1

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from ingest.live import Live, StateWatcher
+from ingest.live import LOOK_BACK, Live, StateWatcher
 from online.snapshot import checksum, dump, load_state
 from store.clock import ManualClock
 from store.errors import StateRefused, StoreUnavailable
 from store.memory import MemoryLedger
-from store.memory_pool import MemoryStates
+from store.memory_pool import MemoryOperations, MemoryStates
 from store.needs import Capabilities
 from store.records import AlertKind, OutboxMessage, RoutingStateRecord
 from tests import factories
@@ -187,6 +187,34 @@ def test_a_restart_with_another_encoder_raises_one_alarm_and_says_what_it_serves
     assert alert.message.endswith("it serves nothing and answers 503")
 
 
+def test_each_new_state_that_is_refused_raises_one_alert_and_older_ones_are_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Bug: 21 alerts at the start, one per older state, and again with each new one."""
+    replica = Replica()
+    with replica.ledger.begin() as tx:
+        for version in range(1, 26):
+            tx.states.publish(record(version, encoder="encoder-2"))
+    with caplog.at_level(logging.ERROR):
+        assert not replica.watcher.step()
+        assert len(caplog.records) == LOOK_BACK + 1
+        assert not replica.publish(record(26, encoder="encoder-2"))
+        assert len(caplog.records) == LOOK_BACK + 2
+    assert len(replica.sent) == 2
+    assert replica.publish(record(27))
+    assert replica.live.version() == 27
+
+
+def test_a_replica_acknowledges_again_when_the_ledger_is_restored_to_the_state_it_serves() -> None:
+    """Bug: what it had acknowledged since the backup was never said again."""
+    replica = Replica()
+    assert replica.publish(record(1))
+    replica.restore(record(1))
+    replica.ledger._tables.acks.clear()
+    assert not replica.watcher.step()
+    assert replica.acknowledged(1) == {"r-1"}
+
+
 def test_another_replica_raises_no_second_alarm_for_one_state() -> None:
     first = Replica()
     first.publish(record(1))
@@ -213,3 +241,21 @@ def test_a_state_is_acknowledged_although_the_ledger_went_away_after_the_swap(
     monkeypatch.setattr(MemoryStates, "acknowledge", acknowledge)
     assert not replica.watcher.step()
     assert replica.acknowledged(1) == {"r-1"}
+
+
+def test_a_refused_state_raises_its_alert_although_the_ledger_went_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replica = Replica()
+    assert replica.publish(record(1))
+    with monkeypatch.context() as patch:
+
+        def away(*_: object, **__: object) -> None:
+            raise StoreUnavailable("away")
+
+        patch.setattr(MemoryOperations, "raise_alert", away)
+        with pytest.raises(StoreUnavailable):
+            replica.publish(damaged(record(2)))
+    assert replica.sent == []
+    assert not replica.watcher.step()
+    assert [m.topic for m in replica.sent] == ["alerts"]

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from ingest.cli import app
 from ingest.ports import Place
-from ingest.rewind import Rewind
+from ingest.rewind import MARGIN, Rewind
 from ingest.topics import ReceivedEvent
 from ingest.wire import encode_decision, encode_prompt
 from store.clock import ManualClock
 from store.errors import SettingsInvalid
 from store.memory import MemoryLedger
-from store.records import Decision, ExpertId, RequestId
+from store.memory_pool import MemoryOperations
+from store.records import AuditEntry, Decision, ExpertId, RequestId
 from tests import factories
 from tests.factories import NOON
 from tests.unit.loop_fakes import ClusterEncoder
@@ -169,6 +171,77 @@ def test_an_interrupted_rewind_that_is_repeated_skips_nothing(
 
 def killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def long_outage() -> Desk:
+    """A backup from noon; what was lost came in the five hours after it."""
+    made = Desk()
+    with made.ledger.begin() as tx:
+        tx.decisions.record([factories.decided("old")])
+    for hour, name in enumerate(("undecided", "lost-1", "lost-2")):
+        made.prompt(name)
+        made.kafka.send("responses", name, b"{}")
+        made.published(name, is_sampled=False, decided_at=NOON + timedelta(hours=3 + hour))
+    made.kafka.events["router.decisions"].pop(0)
+    made.kafka.held = {"serve": {PROMPTS: 3}, "ingest": {RESPONSES: 3}}
+    return made
+
+
+def killed_at(step: str, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the process end before a step; ``move 2`` is after the first group was moved."""
+    moved: list[str] = []
+
+    def move(role: str, to: Mapping[Place, int]) -> None:
+        moved.append(role)
+        if step == f"move {len(moved)}":
+            raise KeyboardInterrupt
+        desk.kafka.held[role] |= to
+
+    def audit(operations: MemoryOperations, entry: AuditEntry) -> None:
+        if step == entry.action:
+            raise KeyboardInterrupt
+        told(operations, entry)
+
+    def store(rewind: Rewind, kept: Any) -> None:
+        if step == "take back":
+            raise KeyboardInterrupt
+        taken(rewind, kept)
+
+    told, taken = MemoryOperations.audit, Rewind._store
+    monkeypatch.setattr(desk.kafka, "move", move)
+    monkeypatch.setattr(MemoryOperations, "audit", audit)
+    monkeypatch.setattr(Rewind, "_store", store)
+
+
+@pytest.mark.parametrize(
+    "step", ["stream.rewinding", "take back", "move 1", "move 2", "stream.rewound"]
+)
+@pytest.mark.parametrize("served_meanwhile", [False, True])
+def test_a_rewind_killed_at_any_step_is_repeated_as_documented_and_skips_nothing(
+    step: str, served_meanwhile: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: decisions taken back moved the ledger's end, and the repetition began behind what the
+    first run had not moved yet.
+    """
+    desk = long_outage()
+    begins = desk.work.since()
+    with monkeypatch.context() as patch:
+        killed_at(step, desk, patch)
+        with pytest.raises(KeyboardInterrupt):
+            desk.work.carry_out(desk.work.since())
+    if served_meanwhile and step != "stream.rewinding":  # before it nothing was begun
+        with desk.ledger.begin() as tx:
+            late = replace(factories.decided("late").decision, decided_at=NOON + timedelta(hours=9))
+            tx.decisions.record([replace(factories.decided("late"), decision=late)])
+    assert desk.work.since() == begins
+    desk.work.carry_out(desk.work.since())
+    assert desk.kafka.held == {"serve": {PROMPTS: 0}, "ingest": {RESPONSES: 0}}
+    assert desk.found("lost-1") is not None
+    assert desk.found("lost-2") is not None
+    assert desk.found("undecided") is None
+    ends = desk.work.ledgers_end()
+    assert ends is not None
+    assert desk.work.since() == ends - MARGIN, "once it has ended"
 
 
 def test_responses_go_back_to_the_time_and_nothing_goes_forward(desk: Desk) -> None:

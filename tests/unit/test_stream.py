@@ -13,18 +13,22 @@ import numpy as np
 import pytest
 
 from ingest import wire
+from ingest.announce import announce_alert
 from ingest.dead_letters import VALUE_BYTES, dead_letter
+from ingest.handler import ResponseHandler
 from ingest.memory_stream import MemoryBroker
 from ingest.outbox import OutboxPublisher
 from ingest.parking import Parking
 from ingest.ports import Event, Outbound
 from ingest.stream import BATCH, StreamWorker
 from ingest.topics import ReceivedEvent
+from recalibrate.watch import HealthWatch
 from store.clock import ManualClock, SystemClock
 from store.errors import BrokerUnavailable, EventRejected, StoreUnavailable
+from store.health import CallError
 from store.memory import MemoryLedger
-from store.records import Feedback, PromptReceived, RequestId
-from tests.factories import NOON, prompt, response
+from store.records import ExpertStatus, Feedback, PromptReceived, RequestId
+from tests.factories import CHEAP, NOON, expert, prompt, response
 from tests.unit.stream_fakes import LedgerHandler, RecordingSink, RecordingSource, Tally
 
 TOPICS = ["router.prompts", "router.responses", "router.feedback", "router.other"]
@@ -404,3 +408,37 @@ def test_no_prompt_reaches_a_log(world: World, caplog: pytest.LogCaptureFixture)
     assert len(world.letters("prompts")) == 3
     headers = [letter.headers for letter in world.letters("prompts")]
     assert "SECRET" not in str([vars(record) for record in caplog.records]) + str(headers)
+
+
+@pytest.mark.parametrize(("late_s", "status"), [(5.0, "paused"), (7_200.0, "certified")])
+def test_an_outage_of_this_morning_that_is_read_again_pauses_nobody(
+    late_s: float, status: str
+) -> None:
+    """Bug: failed calls that were read late, or again after a rewind, counted as of now."""
+    clock = ManualClock(NOON)
+    broker, ledger = MemoryBroker(clock=clock), MemoryLedger(clock=clock)
+    with ledger.begin() as tx:
+        tx.experts.add(expert(CHEAP, status=ExpertStatus.CERTIFIED))
+    failed = [response(f"r{n}", text=None, error=CallError.TIMEOUT) for n in range(9)]
+    for one in failed:
+        clock.advance(60.0)
+        value = wire.encode_response(replace(one, received_at=clock.now()))
+        broker.append([Outbound(topic="router.responses", key="k", value=value)])
+    clock.advance(late_s)
+    calls: list[str] = []
+    sink, handler = RecordingSink(broker, calls), ResponseHandler(ledger, clock)
+    worker = StreamWorker(
+        RecordingSource(broker, TOPICS, calls),
+        sink,
+        handler,
+        Parking(ledger, handler, sink, clock, topic="router.responses"),
+        clock,
+        rng=np.random.default_rng(7),
+    )
+    assert worker.step(threading.Event()) == len(failed)
+    HealthWatch(ledger, clock, announce=announce_alert, send=lambda messages: None).step()
+    with ledger.begin() as tx:
+        found = tx.experts.find(CHEAP)
+        assert len(tx.calls.failures(CHEAP, after=NOON, limit=99)) == len(failed)
+    assert found is not None
+    assert found.status == status
