@@ -288,7 +288,8 @@ class Labels(Protocol):
         """Return labels committed since ``cursor`` (0 at first) and the next cursor.
 
         Over successive calls every label comes exactly once, however late its transaction
-        commits: rows at or above the oldest running transaction wait.
+        commits: rows at or above the oldest running transaction wait. Labels of a judge version
+        in quarantine are left out.
         """
         ...
 

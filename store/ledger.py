@@ -16,6 +16,7 @@ from typing import Protocol
 
 from store.facts import Calls, Decisions, Labels, Responses, Tasks
 from store.health import Health
+from store.judging import Judging
 from store.needs import Capabilities
 from store.policy import PolicySettings
 from store.records import (
@@ -247,6 +248,8 @@ class Transaction(Protocol):
     def tasks(self) -> Tasks: ...
     @property
     def labels(self) -> Labels: ...
+    @property
+    def judging(self) -> Judging: ...
     @property
     def experts(self) -> Experts: ...
     @property

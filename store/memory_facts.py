@@ -15,6 +15,7 @@ import numpy as np
 
 from store.errors import LeaseLost
 from store.facts import Arrived, Decided, Recorded, ResponseOutcome, SettledLabels
+from store.memory_judging import is_left_out
 from store.memory_tables import HeldPrompt, HeldTask, HeldVector, Journal, VerdictKey
 from store.records import (
     TRAFFIC,
@@ -333,7 +334,8 @@ class MemoryLabels:
 
     def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
         rest = enumerate(self._tables.label_log[cursor:], start=cursor + 1)
-        found = list(itertools.islice(((n, x) for n, x in rest if x is not None), limit))
+        counted = ((n, x) for n, x in rest if x is not None and self._counts(x))
+        found = list(itertools.islice(counted, limit))
         return SettledLabels(tuple(x for _, x in found), found[-1][0] if found else cursor)
 
     def count(self) -> int:
@@ -343,13 +345,16 @@ class MemoryLabels:
         found = [
             label
             for label in self._tables.labels.values()
-            if label.purpose == TRAFFIC and label.labelled_at >= since
+            if label.purpose == TRAFFIC and label.labelled_at >= since and self._counts(label)
         ]
         return Arrived(
             requests=len({label.request_id for label in found}),
             first_at=min((label.labelled_at for label in found), default=None),
             by_expert=dict(Counter(label.expert for label in found)),
         )
+
+    def _counts(self, label: Label) -> bool:
+        return not is_left_out(label, self._tables.quarantines)
 
     def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
         keys = sorted(key for key in self._tables.verdicts if key[0] == request_id)

@@ -7,12 +7,24 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, RowMapping, Table, Text, cast, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    RowMapping,
+    Table,
+    Text,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.facts import Arrived, SettledLabels
 from store.postgres.batch import Row, arrays, given, value
+from store.postgres.judging_tables import quarantines
 from store.postgres.notify import announce
 from store.postgres.rows import UNDATED, utc
 from store.postgres.tables import labels as held
@@ -22,6 +34,10 @@ from store.records import TRAFFIC, ExpertId, Label, RequestId, Verdict, day_of
 
 # Written as text first: there is no cast from xid8 to a number.
 _OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+IS_LEFT_OUT = exists().where(
+    quarantines.c.judge_version == held.c.judge_version, held.c.labelled_at >= quarantines.c.since
+)
+"""Whether a label's judge version was in quarantine when it was given."""
 
 
 class PostgresLabels:
@@ -51,7 +67,7 @@ class PostgresLabels:
         """
         settled = (
             select(held)
-            .where(held.c.xact > cursor, held.c.xact < _OLDEST_RUNNING)
+            .where(held.c.xact > cursor, held.c.xact < _OLDEST_RUNNING, ~IS_LEFT_OUT)
             .order_by(held.c.xact)
             .fetch(limit, with_ties=True)
         )
@@ -69,6 +85,7 @@ class PostgresLabels:
             held.c.day >= day_of(since - timedelta(days=1)),
             held.c.purpose == TRAFFIC,
             held.c.labelled_at >= since,
+            ~IS_LEFT_OUT,
         )
         per_expert = select(held.c.expert, func.count().label("labels"))
         counts = self._connection.execute(per_expert.where(*recent).group_by(held.c.expert))

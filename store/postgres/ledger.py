@@ -16,6 +16,7 @@ from store.postgres.calls import PostgresCalls
 from store.postgres.connecting import make_engine, raw_connection, translated
 from store.postgres.decisions import PostgresDecisions
 from store.postgres.experts import PostgresExperts
+from store.postgres.judging import PostgresJudging
 from store.postgres.labels import PostgresLabels
 from store.postgres.locks import role_key
 from store.postgres.notify import PostgresNotifications
@@ -37,6 +38,7 @@ class PostgresTransaction:
         self.responses = PostgresResponses(connection)
         self.tasks = PostgresTasks(connection)
         self.labels = PostgresLabels(connection)
+        self.judging = PostgresJudging(connection)
         self.experts = PostgresExperts(connection)
         self.states = PostgresStates(connection)
         self.policies = PostgresPolicies(connection)

@@ -1,0 +1,123 @@
+"""The port to what is known of judges: canaries, quarantines, audits by people, kept verdicts.
+
+Part of ``store.ledger.Transaction`` (``tx.judging``); what is said there holds here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from store.records import ExpertId, RequestId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptVerdict:
+    """A verdict under the hash of everything that shaped it, so that it is paid for once."""
+
+    key: bytes
+    """SHA-256 of judge version, prompt and both texts in the order shown."""
+    judge_version: str
+    preference: float
+    """1 the first answer is better, 0.5 tie, 0 the second is better."""
+    grade_a: float | None
+    grade_b: float | None
+    kept_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryResult:
+    """What a judge made of a comparison whose right verdict is known."""
+
+    judge_version: str
+    ran_at: datetime
+    """One instant for all canaries of a run."""
+    name: str
+    is_right: bool | None
+    """None: the reply was no verdict."""
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """A judge version whose labels may not move λ."""
+
+    judge_version: str
+    since: datetime
+    """Its labels given at or after this instant are left out."""
+    reason: str
+    imposed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedPair:
+    """A person's view of an answer against the reference's, given blind, beside the judge's."""
+
+    request_id: RequestId
+    expert: ExpertId
+    auditor: str
+    reference: ExpertId
+    preference: float
+    """1 the expert's answer is better, 0.5 as good, 0 the reference's is better."""
+    judge_version: str
+    judge_outcome: int
+    """The outcome of the label that was audited."""
+    inclusion_probability: float
+    """With which the label was drawn for the audit, times that of its request."""
+    category: str
+    audited_at: datetime
+
+
+class Judging(Protocol):
+    """What judges said of what is known, and who may not be believed."""
+
+    def kept(self, keys: Collection[bytes]) -> dict[bytes, KeptVerdict]:
+        """Return the kept verdicts among those keys."""
+        ...
+
+    def keep(self, verdicts: Sequence[KeptVerdict]) -> None:
+        """Keep verdicts; the first of a key stays."""
+        ...
+
+    def forget(self, *, before: datetime, limit: int) -> int:
+        """Drop up to ``limit`` verdicts kept before that instant; return how many."""
+        ...
+
+    def record_canaries(self, results: Sequence[CanaryResult]) -> None:
+        """Store the results of a run; a repeat (version, instant, name) changes nothing."""
+        ...
+
+    def canaries(self, judge_version: str, *, since: datetime) -> list[CanaryResult]:
+        """Return a version's results since, by instant, then name."""
+        ...
+
+    def last_canaries_at(self, judge_version: str) -> datetime | None:
+        """Return when a version's canaries ran last."""
+        ...
+
+    def quarantine(self, quarantine: Quarantine, *, actor: str) -> int:
+        """Leave a version's labels out, from ``since`` on or from the earlier instant that held
+        already, with an audit entry; return how many labels are left out now.
+
+        ``labels.settled_since`` no longer returns them, ``upkeep.revision`` changes, and the tasks
+        that brought them are pending again, for another judge version to do.
+        """
+        ...
+
+    def lift(self, judge_version: str, *, actor: str, now: datetime) -> bool:
+        """Let a version's labels count again, with an audit entry; False if they did."""
+        ...
+
+    def quarantines(self) -> list[Quarantine]:
+        """Return the quarantines in force, by version."""
+        ...
+
+    def audit_pair(self, pair: AuditedPair) -> bool:
+        """Store what a person said, once per request, expert and auditor; False on a repeat."""
+        ...
+
+    def audited(self) -> list[AuditedPair]:
+        """Return every audited pair, by instant, request, expert and auditor."""
+        ...

@@ -1,0 +1,106 @@
+"""What is known of judges, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.memory_tables import Journal
+from store.records import AuditEntry, Label, TaskStatus
+from store.upkeep import LIFTED, QUARANTINED
+
+
+def is_left_out(label: Label, quarantines: dict[str, Quarantine]) -> bool:
+    """Return whether a label's judge version was in quarantine when it was given."""
+    held = quarantines.get(label.judge_version)
+    return held is not None and label.labelled_at >= held.since
+
+
+class MemoryJudging:
+    """``store.judging.Judging``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tables = journal.tables
+
+    def kept(self, keys: Collection[bytes]) -> dict[bytes, KeptVerdict]:
+        held = self._tables.kept_verdicts
+        return {key: held[key] for key in keys if key in held}
+
+    def keep(self, verdicts: Sequence[KeptVerdict]) -> None:
+        for verdict in verdicts:
+            if verdict.key not in self._tables.kept_verdicts:
+                self._journal.put(self._tables.kept_verdicts, verdict.key, verdict)
+
+    def forget(self, *, before: datetime, limit: int) -> int:
+        held = self._tables.kept_verdicts
+        old = [key for key, verdict in held.items() if verdict.kept_at < before][:limit]
+        for key in old:
+            self._journal.drop(held, key)
+        return len(old)
+
+    def record_canaries(self, results: Sequence[CanaryResult]) -> None:
+        for result in results:
+            key = (result.judge_version, result.ran_at, result.name)
+            if key not in self._tables.canaries:
+                self._journal.put(self._tables.canaries, key, result)
+
+    def canaries(self, judge_version: str, *, since: datetime) -> list[CanaryResult]:
+        return [
+            result
+            for key, result in sorted(self._tables.canaries.items())
+            if key[0] == judge_version and result.ran_at >= since
+        ]
+
+    def last_canaries_at(self, judge_version: str) -> datetime | None:
+        runs = [at for version, at, _ in self._tables.canaries if version == judge_version]
+        return max(runs, default=None)
+
+    def quarantine(self, quarantine: Quarantine, *, actor: str) -> int:
+        version, held = quarantine.judge_version, self._tables.quarantines
+        if (before := held.get(version)) is not None:
+            quarantine = replace(quarantine, since=min(before.since, quarantine.since))
+        self._journal.put(held, version, quarantine)
+        flagged = [label for label in self._tables.labels.values() if is_left_out(label, held)]
+        flagged = [label for label in flagged if label.judge_version == version]
+        self._reopen(flagged, quarantine)
+        detail = {"judge_version": version, "reason": quarantine.reason, "labels": len(flagged)}
+        self._audit(QUARANTINED, detail, actor=actor, now=quarantine.imposed_at)
+        return len(flagged)
+
+    def _reopen(self, flagged: Sequence[Label], quarantine: Quarantine) -> None:
+        theirs = {(label.request_id, label.purpose) for label in flagged}
+        for number, held in list(self._tables.tasks.items()):
+            task = held.task
+            is_done = task.status in {TaskStatus.DONE, TaskStatus.DEAD}
+            if is_done and (task.request_id, task.purpose) in theirs:
+                why = f"judged by {quarantine.judge_version}, which is in quarantine"
+                again = replace(task, status=TaskStatus.PENDING, attempts=0, last_error=why)
+                waiting = replace(held, task=again, due_at=quarantine.imposed_at)
+                self._journal.put(self._tables.tasks, number, waiting)
+
+    def lift(self, judge_version: str, *, actor: str, now: datetime) -> bool:
+        if self._journal.drop(self._tables.quarantines, judge_version) is None:
+            return False
+        self._audit(LIFTED, {"judge_version": judge_version}, actor=actor, now=now)
+        return True
+
+    def quarantines(self) -> list[Quarantine]:
+        return [held for _, held in sorted(self._tables.quarantines.items())]
+
+    def audit_pair(self, pair: AuditedPair) -> bool:
+        key = (pair.request_id, pair.expert, pair.auditor)
+        if key in self._tables.audited_pairs:
+            return False
+        self._journal.put(self._tables.audited_pairs, key, pair)
+        return True
+
+    def audited(self) -> list[AuditedPair]:
+        pairs = self._tables.audited_pairs.values()
+        return sorted(pairs, key=lambda p: (p.audited_at, p.request_id, p.expert, p.auditor))
+
+    def _audit(self, action: str, detail: dict[str, object], *, actor: str, now: datetime) -> None:
+        entry = AuditEntry(actor=actor, action=action, detail=detail, at=now)
+        self._journal.append(self._tables.audit, entry)

@@ -1,0 +1,173 @@
+"""What is known of judges, on every ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.ledger import Ledger
+from store.records import PROBE, TRAFFIC, ExpertId, JudgeTask, RequestId
+from store.upkeep import LIFTED, QUARANTINED
+from tests.factories import CHEAP, NOON, STRONG, decided, label, later
+
+HONEST, LIAR = "honest-1", "liar-1"
+
+
+def kept(number: int, **changes: object) -> KeptVerdict:
+    verdict = KeptVerdict(
+        key=bytes([number]) * 32,
+        judge_version=HONEST,
+        preference=1.0,
+        grade_a=None,
+        grade_b=None,
+        kept_at=later(number),
+    )
+    return replace(verdict, **changes)  # type: ignore[arg-type]
+
+
+def quarantine(version: str = LIAR, **changes: object) -> Quarantine:
+    one = Quarantine(
+        judge_version=version, since=later(10), reason="a canary won", imposed_at=later(60)
+    )
+    return replace(one, **changes)  # type: ignore[arg-type]
+
+
+def canary(name: str, minutes: float, **changes: object) -> CanaryResult:
+    one = CanaryResult(judge_version=HONEST, ran_at=later(minutes), name=name, is_right=True)
+    return replace(one, **changes)  # type: ignore[arg-type]
+
+
+def audited(request_id: str, **changes: object) -> AuditedPair:
+    one = AuditedPair(
+        request_id=RequestId(request_id),
+        expert=CHEAP,
+        auditor="ann",
+        reference=STRONG,
+        preference=0.5,
+        judge_version=HONEST,
+        judge_outcome=1,
+        inclusion_probability=0.02,
+        category="all",
+        audited_at=later(1),
+    )
+    return replace(one, **changes)  # type: ignore[arg-type]
+
+
+def test_a_verdict_is_kept_once_and_forgotten_by_age(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.judging.keep([])
+        tx.judging.keep([kept(2), kept(1), kept(2, preference=0.0)])
+        tx.judging.keep([kept(1, preference=0.0), kept(3, grade_a=0.25, grade_b=1.0)])
+    with ledger.begin() as tx:
+        assert tx.judging.kept([]) == {}
+        assert tx.judging.kept([kept(n).key for n in (1, 2, 3, 4)]) == {
+            kept(1).key: kept(1),
+            kept(2).key: kept(2),
+            kept(3).key: kept(3, grade_a=0.25, grade_b=1.0),
+        }
+        assert tx.judging.forget(before=later(3), limit=1) == 1
+        assert tx.judging.forget(before=later(3), limit=9) == 1
+        assert list(tx.judging.kept([kept(n).key for n in (1, 2, 3)])) == [kept(3).key]
+
+
+def test_canaries_are_read_by_version_and_instant(ledger: Ledger) -> None:
+    other = canary("null", 5, judge_version=LIAR, is_right=False, cost_usd=0.5)
+    with ledger.begin() as tx:
+        assert tx.judging.last_canaries_at(HONEST) is None
+        tx.judging.record_canaries([canary("null", 2), canary("fake", 2, is_right=None)])
+        tx.judging.record_canaries([canary("null", 1), other, canary("null", 2, is_right=False)])
+    with ledger.begin() as tx:
+        assert tx.judging.last_canaries_at(HONEST) == later(2)
+        assert tx.judging.canaries(HONEST, since=later(2)) == [
+            canary("fake", 2, is_right=None),
+            canary("null", 2),
+        ]
+        assert tx.judging.canaries(LIAR, since=NOON) == [other]
+
+
+def judged(ledger: Ledger, *numbers: int, version: str = LIAR, purpose: str = TRAFFIC) -> None:
+    """Decide, judge and label requests r1, r2, ..., each at its minute."""
+    for number in numbers:
+        name = RequestId(f"r{number}")
+        task = JudgeTask(
+            request_id=name, experts=(CHEAP,), purpose=purpose, created_at=later(number)
+        )
+        given = label(name, judge_version=version, purpose=purpose, labelled_at=later(number))
+        with ledger.begin() as tx:
+            tx.decisions.record([decided(name, decided_at=later(number), is_sampled=True)])
+            tx.tasks.add([task])
+            (leased,) = tx.tasks.lease(worker="w", now=later(number), lease_s=60.0, limit=1)
+            tx.labels.add([], [given])
+            tx.tasks.finish(leased.task_id or 0, worker="w")
+
+
+def counted(ledger: Ledger) -> list[str]:
+    with ledger.begin() as tx:
+        return sorted(
+            f"{x.request_id} {x.judge_version}" for x in tx.labels.settled_since(0).labels
+        )
+
+
+def test_a_quarantine_leaves_labels_out_and_has_them_judged_anew(ledger: Ledger) -> None:
+    judged(ledger, 9, 10, 11)
+    judged(ledger, 12, version=HONEST)
+    judged(ledger, 13, purpose=PROBE)
+    with ledger.begin() as tx:
+        before = tx.upkeep.revision()
+        assert tx.judging.quarantine(quarantine(), actor="canaries") == 3
+    assert counted(ledger) == ["r12 honest-1", "r9 liar-1"]
+    with ledger.begin() as tx:
+        assert tx.upkeep.revision() != before
+        assert tx.labels.arrived(since=NOON).requests == 2
+        assert tx.labels.count() == 5
+        assert tx.judging.quarantines() == [quarantine()]
+        again = tx.tasks.lease(worker="w", now=later(60), lease_s=60.0, limit=9)
+        assert sorted(task.request_id for task in again) == ["r10", "r11", "r13"]
+        assert {task.attempts for task in again} == {1}
+        assert all("liar-1" in (task.last_error or "") for task in again)
+        newest = tx.operations.audit_trail(limit=1)[0]
+        assert (newest.action, newest.actor) == (QUARANTINED, "canaries")
+        assert newest.detail == {"judge_version": LIAR, "reason": "a canary won", "labels": 3}
+        tx.labels.add([], [label("r10", judge_version=HONEST, labelled_at=later(61))])
+    assert counted(ledger) == ["r10 honest-1", "r12 honest-1", "r9 liar-1"]
+
+
+def test_a_quarantine_reaches_back_and_never_forward(ledger: Ledger) -> None:
+    judged(ledger, 9, 10)
+    with ledger.begin() as tx:
+        assert tx.judging.quarantine(quarantine(since=later(11)), actor="a") == 0
+        assert tx.judging.quarantine(quarantine(since=later(10)), actor="a") == 1
+        again = quarantine(since=later(30), reason="another", imposed_at=later(90))
+        assert tx.judging.quarantine(again, actor="a") == 1
+        assert tx.judging.quarantines() == [replace(again, since=later(10))]
+
+
+def test_a_lifted_quarantine_lets_labels_count_again(ledger: Ledger) -> None:
+    judged(ledger, 9, 10)
+    with ledger.begin() as tx:
+        tx.judging.quarantine(quarantine(), actor="a")
+    with ledger.begin() as tx:
+        before = tx.upkeep.revision()
+        assert not tx.judging.lift(HONEST, actor="ann", now=later(70))
+        assert tx.judging.lift(LIAR, actor="ann", now=later(70))
+        assert not tx.judging.lift(LIAR, actor="ann", now=later(71))
+        assert tx.upkeep.revision() != before
+        assert tx.operations.audit_trail(limit=1)[0].action == LIFTED
+        assert tx.judging.quarantines() == []
+    assert counted(ledger) == ["r10 liar-1", "r9 liar-1"]
+
+
+def test_a_person_is_heard_once_about_a_pair(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        assert tx.judging.audit_pair(audited("r2", audited_at=later(2)))
+        assert tx.judging.audit_pair(audited("r1"))
+        assert not tx.judging.audit_pair(audited("r1", preference=1.0))
+        assert tx.judging.audit_pair(audited("r1", auditor="bob", preference=0.0))
+        assert tx.judging.audit_pair(audited("r1", expert=ExpertId("mid")))
+    with ledger.begin() as tx:
+        assert tx.judging.audited() == [
+            audited("r1"),
+            audited("r1", auditor="bob", preference=0.0),
+            audited("r1", expert=ExpertId("mid")),
+            audited("r2", audited_at=later(2)),
+        ]
