@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 
 from store.clock import SystemClock
+from tests.contract.apache_kafka import free_ports
 from tests.fake_endpoints import prompts
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -27,7 +26,6 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "quickstart.md"
 PATIENCE_S = 240.0
 CLOCK = SystemClock()
-FILE = "/tmp/steersman-prompts.txt"  # noqa: S108  the document's own
 
 
 def commands() -> tuple[list[str], str]:
@@ -35,14 +33,6 @@ def commands() -> tuple[list[str], str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert blocks[0] == "make install\n"
     return blocks[1:-1], blocks[-1]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class Followed:
@@ -61,7 +51,6 @@ class Followed:
         }
         # Kept small: the test goes on by itself where the document has a fixed number of prompts.
         self.places = {"8080": str(http), "9100": str(endpoints), "480": "120"}
-        self.places[FILE] = str(folder / "prompts.txt")
         self.output = folder / "said.txt"
         self.groups: list[int] = []
 
@@ -217,3 +206,9 @@ def test_the_way_to_stop_names_what_was_started() -> None:
     started = [line for block in commands()[0] for line in block.splitlines() if line.endswith("&")]
     assert len(started) == 2
     assert commands()[1] == "kill %2 %1\n"
+
+
+def test_git_ignores_where_the_commands_write() -> None:
+    made = [line for block in commands()[0] for line in re.findall(r"^mkdir (\w+)", block, re.M)]
+    assert made == ["trial"]
+    assert "/trial/" in (ROOT / ".gitignore").read_text().splitlines()
