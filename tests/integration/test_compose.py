@@ -226,6 +226,18 @@ def _wheel(folder: Path, target: Path) -> list[str]:
         return sorted(archive.namelist())
 
 
+def _server_options(document: Json) -> dict[str, str]:
+    """Return what the database's command sets."""
+    program, *options = document["services"]["postgres"]["command"]
+    assert program == "postgres"
+    assert set(options[::2]) == {"-c"}
+    return dict(option.split("=", 1) for option in options[1::2])
+
+
+def test_the_databases_log_quotes_no_row(document: Json) -> None:
+    assert _server_options(document)["log_error_verbosity"] == "terse"
+
+
 class ComposedKafka(ApacheKafka):
     """An Apache Kafka with the settings of the file's broker; its image turns names like this."""
 
@@ -296,7 +308,8 @@ def database(document: Json, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A PostgreSQL as the official image sets it up: one user, one database, passwords over TCP."""
     (port,) = free_ports(1)
     data = tmp_path_factory.mktemp("pg") / "data"
-    settings = {"listen_addresses": "127.0.0.1", "port": str(port), "fsync": "off"}
+    here = {"listen_addresses": "127.0.0.1", "port": str(port), "fsync": "off"}
+    settings = _server_options(document) | here
     given = document["services"]["postgres"]["environment"]
     with EmbeddedPostgres(data, settings=settings) as server:
         admin = raw_connection(f"postgresql://postgres@127.0.0.1:{port}/postgres")
