@@ -32,14 +32,16 @@ from tests.replicas import (
     judge_all,
     replicas,
     short_texts,
-    until,
 )
+from tests.waiting import until
 
 CACHE = Path(".run") / "cache"
 ROUNDS = 7
 PAUSE_S = 0.1
 """Eight callers that rest this long: at most 80 requests a second."""
 FLAT_OUT_S = 10.0
+LOOK_S = 0.02
+"""How long passes between two looks at the ledger: what a figure may be too large by."""
 TARGETS = {
     "expert added": 2.0,
     "price changed": 2.0,
@@ -137,7 +139,7 @@ def _round(
     }
     operator.set_status(expert, ExpertStatus.RETIRED)
     operator.set_policy({"hold": "false"})
-    until(lambda: not _active(ledger).policy.hold, what="a state that learns again")
+    until(lambda: not _active(ledger).policy.hold, what="state that learns again")
     return took
 
 
@@ -150,7 +152,7 @@ def _seconds(
     """Return the time from before a change until both replicas serve a state that has it."""
     started = time.perf_counter()
     change()
-    until(lambda: holds(_active(ledger)), what="a state with the change")
+    until(lambda: holds(_active(ledger)), what="state with the change", every_s=LOOK_S)
     return _in_force(ledger, callers, _active(ledger).version, started)
 
 
@@ -161,7 +163,8 @@ def _labels_seconds(ledger: PostgresLedger, callers: Callers, number: int) -> fl
     before = _labels_behind(ledger)
     judge_all(ledger, callers.answers[known : known + LABELS], judge=f"bench-{number}")
     started = time.perf_counter()
-    until(lambda: _labels_behind(ledger) >= before + LABELS, what="a state with the labels")
+    enough = before + LABELS
+    until(lambda: _labels_behind(ledger) >= enough, what="state with the labels", every_s=LOOK_S)
     return _in_force(ledger, callers, _active(ledger).version, started)
 
 
@@ -178,7 +181,11 @@ def _rollback_seconds(ledger: PostgresLedger, callers: Callers) -> float:
 
 def _in_force(ledger: PostgresLedger, callers: Callers, version: int, started: float) -> float:
     names = {r.name for r in callers.replicas}
-    until(lambda: acknowledged_by(ledger, version) >= names, what=f"state {version} on both")
+
+    def is_on_both() -> bool:
+        return acknowledged_by(ledger, version) >= names
+
+    until(is_on_both, what=f"state {version} on both", every_s=LOOK_S)
     took = time.perf_counter() - started
     until(lambda: callers.have_seen(version), what=f"decisions by state {version}")
     return took

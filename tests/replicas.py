@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,9 @@ from store.ledger import Ledger
 from store.records import TRAFFIC, Decision, JsonObject, Label, RequestId
 from tests.contract.apache_kafka import free_ports
 
-LIMIT_S = 120.0
-"""When to give up waiting: a bound against hanging, never a measurement."""
 CALLERS = 8
 CALL_S = 30.0
 CLOCK = SystemClock()
-NEVER = threading.Event()
 WORDS = {
     "math": ("integral", "derivative", "matrix", "prime", "vector", "theorem"),
     "food": ("soup", "bread", "garlic", "oven", "onion", "sauce"),
@@ -43,15 +40,6 @@ def short_texts(count: int) -> list[str]:
 def process_ids(stage: Stage) -> dict[str, int]:
     """Return the number of each process of a stage."""
     return {name: process.pid for name, (process, _) in stage._processes.items()}
-
-
-def until(found: Callable[[], object], *, what: str, every_s: float = 0.02) -> None:
-    """Wait until ``found`` returns something true."""
-    give_up = CLOCK.monotonic() + LIMIT_S
-    while not found():
-        if CLOCK.monotonic() > give_up:
-            raise TimeoutError(f"no {what} within {LIMIT_S:.0f} s")
-        CLOCK.wait(NEVER, every_s)
 
 
 @dataclass(frozen=True, slots=True)

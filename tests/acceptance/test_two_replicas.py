@@ -24,8 +24,8 @@ from tests.replicas import (
     judge_all,
     replicas,
     short_texts,
-    until,
 )
+from tests.waiting import until
 
 __all__ = ["embedded_broker", "kafka_settings"]
 

@@ -21,8 +21,9 @@ from ingest.wire import decode_decision
 from store.postgres.connecting import raw_connection
 from store.records import Decision
 from tests.contract.apache_kafka import free_ports
-from tests.integration.composed import ROOT, until
+from tests.integration.composed import ROOT
 from tests.integration.test_running import prompt, write_traffic
+from tests.waiting import until
 
 START_S = 180.0
 ROLES = ("serve", "ingest", "judge", "learn")
@@ -137,7 +138,7 @@ class Site:
             self.check_alive()
             return found()
 
-        return until(look, what=what, limit_s=limit_s)
+        return until(look, what=what, limit_s=limit_s, every_s=0.5)
 
     def prepare(self, *, code: Path = ROOT) -> None:
         """Register two experts and a policy that has half of the requests judged."""

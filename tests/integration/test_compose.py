@@ -45,9 +45,9 @@ from tests.integration.composed import (
     resolved,
     seconds,
     size,
-    until,
     variables,
 )
+from tests.waiting import until
 
 __all__ = ["apache_kafka_jars"]
 

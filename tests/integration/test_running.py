@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import random
@@ -11,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,7 +20,6 @@ from unittest import mock
 
 import pytest
 
-from ingest import cli
 from ingest.backbone import CONNECTION_FILE, open_backbone, read_connection
 from ingest.broker import KafkaSink, KafkaSource
 from ingest.ports import Outbound
@@ -31,28 +28,18 @@ from ingest.topics import KafkaSettings, ReceivedEvent
 from ingest.wire import decode_decision
 from store.clock import SystemClock
 from store.errors import SettingsInvalid
+from tests import command_line
+from tests.waiting import until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
-LIMIT_S = 120.0
-POLL_S = 0.1
 TOPICS = {
     "math": ("integral", "derivative", "matrix", "prime", "vector", "theorem"),
     "food": ("soup", "bread", "garlic", "oven", "onion", "sauce"),
     "law": ("contract", "court", "appeal", "tort", "statute", "clause"),
 }
 CLOCK = SystemClock()
-NEVER = threading.Event()
 WHISPER = "whispered-prompt-text"
-
-
-def until(found: Callable[[], Any], *, what: str, limit_s: float = LIMIT_S) -> Any:
-    """Return the first true value of ``found``, looked for with patience."""
-    give_up = CLOCK.monotonic() + limit_s
-    while not (value := found()):
-        assert CLOCK.monotonic() < give_up, f"no {what} within {limit_s} s"
-        CLOCK.wait(NEVER, POLL_S)
-    return value
 
 
 def write_traffic(file: Path) -> None:
@@ -110,21 +97,8 @@ class Running:
         return self.process.wait(60.0)
 
     def cli(self, *arguments: str) -> tuple[int, str]:
-        """Run a command in this process, which has paid for the imports."""
-        said = io.StringIO()
-        status: object = 0
-        with (
-            mock.patch.dict(os.environ, self.environment),
-            mock.patch.object(sys, "argv", ["steersman", *arguments]),
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
-        ):
-            try:
-                cli.main()
-            except SystemExit as ended:
-                status = ended.code or 0
-        assert isinstance(status, int)
-        return status, said.getvalue()
+        with mock.patch.dict(os.environ, self.environment):
+            return command_line.run(*arguments)
 
     def http(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         request = urllib.request.Request(  # noqa: S310  our own loopback address
