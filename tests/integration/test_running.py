@@ -21,12 +21,12 @@ from unittest import mock
 import pytest
 
 from ingest.backbone import CONNECTION_FILE, open_backbone, read_connection
-from ingest.broker import KafkaSink, KafkaSource
+from ingest.broker import KafkaSink
+from ingest.broker_upkeep import KafkaReader
 from ingest.ports import Outbound
 from ingest.settings import ProcessSettings
 from ingest.topics import KafkaSettings, ReceivedEvent
 from ingest.wire import decode_decision
-from store.clock import SystemClock
 from store.errors import SettingsInvalid
 from tests import command_line
 from tests.waiting import until
@@ -38,7 +38,6 @@ TOPICS = {
     "food": ("soup", "bread", "garlic", "oven", "onion", "sauce"),
     "law": ("contract", "court", "appeal", "tort", "statute", "clause"),
 }
-CLOCK = SystemClock()
 WHISPER = "whispered-prompt-text"
 
 
@@ -125,16 +124,13 @@ class Running:
         self, topic: str, enough: Callable[[list[ReceivedEvent]], bool]
     ) -> list[ReceivedEvent]:
         """Read a topic from its beginning until there is enough."""
-        seen: list[Any] = []
-        role = f"{topic}-{CLOCK.monotonic()}"
-        with closing(KafkaSource(self.kafka, topics=[f"router.{topic}"], role=role)) as source:
+        reader = KafkaReader(self.kafka)
 
-            def look() -> bool:
-                seen.extend(source.poll(timeout_s=0.5, limit=500))
-                return enough(seen)
+        def look() -> list[ReceivedEvent]:
+            seen = list(reader.read(f"router.{topic}"))
+            return seen if enough(seen) else []
 
-            until(look, what=f"events in {topic}", limit_s=40.0)
-        return seen
+        return until(look, what=f"events in {topic}", limit_s=40.0)
 
     def server_processes(self) -> list[str]:
         """Return the command lines of servers that work for this run directory."""
