@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from ingest.announce import announce_alert, announce_labels
@@ -16,7 +14,6 @@ from recalibrate.watch import HealthWatch
 from store.clock import ManualClock
 from store.postgres.ledger import PostgresLedger
 from store.records import AlertKind, ExpertId, ExpertStatus
-from tests import fake_endpoints
 from tests.factories import CHEAP, NOON, STRONG, decided, expert, response, settings, task
 from tests.fake_endpoints import Endpoints
 from tests.unit.test_judge_worker import ScriptedJudge
@@ -24,17 +21,11 @@ from tests.unit.test_judge_worker import ScriptedJudge
 pytestmark = pytest.mark.postgres
 
 
-@pytest.fixture
-def endpoints() -> Iterator[Endpoints]:
-    with fake_endpoints.running() as found:
-        found.is_final = True
-        yield found
-
-
 class Router:
     """Judge, prober, watch and learner over one PostgreSQL ledger."""
 
     def __init__(self, ledger: PostgresLedger, endpoints: Endpoints) -> None:
+        endpoints.is_final = True
         self.ledger = ledger
         self.clock = ManualClock(NOON)
         self.asked = 0
