@@ -12,28 +12,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ingest.commands import Operator
 from ingest.stage import Stage
 from ingest.topics import KafkaSettings
+from online.snapshot import load_state
+from online.state import RoutingState
 from store.clock import SystemClock
 from store.ledger import Ledger
-from store.records import TRAFFIC, Decision, JsonObject, Label, RequestId
+from store.records import TRAFFIC, Decision, JsonObject, Label, Price, RequestId
 from tests.contract.apache_kafka import free_ports
+from tests.waiting import until
 
 CALLERS = 8
 CALL_S = 30.0
+CACHE = Path(".run") / "cache"
 CLOCK = SystemClock()
-WORDS = {
-    "math": ("integral", "derivative", "matrix", "prime", "vector", "theorem"),
-    "food": ("soup", "bread", "garlic", "oven", "onion", "sauce"),
-    "law": ("contract", "court", "appeal", "tort", "statute", "clause"),
-}
-
-
-def short_texts(count: int) -> list[str]:
-    """Return short prompts of three topics, the same ones each time."""
-    rng = random.Random(7)  # noqa: S311
-    topics = itertools.islice(itertools.cycle(WORDS), count)
-    return [f"{t} {i}: " + " ".join(rng.choices(WORDS[t], k=6)) for i, t in enumerate(topics)]
+RECORDED = {"kind": "recorded"}
 
 
 def process_ids(stage: Stage) -> dict[str, int]:
@@ -73,23 +67,28 @@ class Replica:
             connection.close()
 
 
+def register(operator: Operator) -> None:
+    """Make a policy that has everything judged, and two experts to choose from."""
+    operator.set_policy({"reference": "strong", "label_rate": "1", "cluster_prompts": "50"})
+    operator.add_expert("strong", Price(request_usd=1.0), RECORDED)
+    operator.add_expert("cheap", Price(request_usd=0.1), RECORDED)
+
+
 @contextmanager
-def replicas(
-    folder: Path, database_url: str, kafka: KafkaSettings, *, count: int = 2, cache: Path
-) -> Iterator[list[Replica]]:
-    """Yield that many started replicas, with a learner beside them."""
+def replicas(folder: Path, database_url: str, kafka: KafkaSettings) -> Iterator[list[Replica]]:
+    """Yield two ready replicas, with a learner beside them."""
     shared = {
         "STEERSMAN_DATABASE_URL": database_url,
         "STEERSMAN_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "STEERSMAN_KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
         "STEERSMAN_KAFKA_GROUP_ID": kafka.group_id,
         "STEERSMAN_RUN_DIR": str(folder),
-        "STEERSMAN_CACHE_DIR": str(cache),
+        "STEERSMAN_CACHE_DIR": str(CACHE),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         made = []
-        for number, port in enumerate(free_ports(count), start=1):
+        for number, port in enumerate(free_ports(2), start=1):
             name = f"r-{number}"
             own = {"STEERSMAN_REPLICA": name, "STEERSMAN_HTTP_PORT": str(port)}
             stage = stack.enter_context(Stage(folder, shared | own, CLOCK))
@@ -100,6 +99,7 @@ def replicas(
         learner.start("learn", ["learn"])
         for replica in made:
             replica.start()
+        until(lambda: all(r.is_ready() for r in made), what="ready replicas", every_s=0.5)
         yield made
 
 
@@ -202,6 +202,14 @@ def asked(
     reply = connection.getresponse()
     told: JsonObject = json.loads(reply.read())
     return reply.status, told
+
+
+def active(ledger: Ledger) -> RoutingState:
+    """Return the newest state; there must be one."""
+    with ledger.begin() as tx:
+        record = tx.states.active()
+    assert record is not None
+    return load_state(record.payload, sha256=record.sha256)
 
 
 def acknowledged_by(ledger: Ledger, version: int) -> set[str]:
