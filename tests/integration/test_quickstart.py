@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from store.clock import SystemClock
+from tests.calls import ask
 from tests.contract.apache_kafka import free_ports
 from tests.fake_endpoints import prompts
 
@@ -120,10 +118,6 @@ class Followed:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=30.0) as reply:  # noqa: S310
-            return json.load(reply)
-
     def close(self) -> None:
         """End what the commands started: it shares its shell's process group."""
         for group in self.groups:
@@ -165,7 +159,7 @@ def test_a_newcomers_commands_end_with_a_router_that_has_learnt(followed: Follow
     assert '"schema": "steersman.decision"' in said
     assert re.search(r"prompts 1 to 40: λ SAFE, 0 effective labels: big \(safe_cold\) 40", said)
 
-    state = followed.get("/v1/state")["active"]
+    state = ask(f"{followed.url}/v1/state")["active"]
     assert 0.0 < state["threshold"] < 0.5, "below a tie, above a loss"
     assert state["effective_labels"] >= 100
     fresh = prompts(80, seed=1_000)
@@ -176,11 +170,7 @@ def test_a_newcomers_commands_end_with_a_router_that_has_learnt(followed: Follow
 
 
 def _decided(followed: Followed, text: str) -> str:
-    body = json.dumps({"prompt": text}).encode()
-    kind = {"content-type": "application/json"}
-    asked = urllib.request.Request(f"{followed.url}/v1/routing/decision", body, kind)  # noqa: S310
-    with urllib.request.urlopen(asked, timeout=60.0) as reply:  # noqa: S310
-        return str(json.load(reply)["expert"])
+    return str(ask(f"{followed.url}/v1/routing/decision", {"prompt": text})["expert"])
 
 
 def test_init_beside_a_running_router_shows_what_changes(followed: Followed) -> None:
