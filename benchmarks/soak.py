@@ -34,7 +34,8 @@ from store.postgres.embedded import EmbeddedPostgres
 from store.postgres.ledger import PostgresLedger
 from store.records import Price
 from tests.contract.apache_kafka import free_ports
-from tests.replicas import Replica, process_ids, until
+from tests.replicas import Replica, process_ids
+from tests.waiting import until
 
 FOLDER = Path(".run") / "soak"
 MINUTES = 30.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +75,7 @@ def serving(port: int) -> Sample:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10.0) as reply:
             text = reply.read().decode()
-    except (OSError, urllib.error.URLError):
+    except OSError:
         return {}
     found = {"prompts_lag": sum(map(float, _LAG.findall(text)))}
     if spooled := _SPOOLED.findall(text):

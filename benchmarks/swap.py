@@ -15,10 +15,8 @@ import numpy as np
 from benchmarks.brokers import EMBEDDED, fresh_topics, running
 from benchmarks.timing import heading, ms, table, verdict
 from ingest.commands import Operator
-from online.snapshot import load_state
 from online.state import RoutingState
 from recalibrate.rollback import roll_back
-from store.clock import SystemClock
 from store.errors import StateSuperseded
 from store.postgres import migrate
 from store.postgres.embedded import EmbeddedPostgres
@@ -26,20 +24,25 @@ from store.postgres.ledger import PostgresLedger
 from store.records import ExpertId, ExpertStatus, Price
 from tests.replicas import (
     CALLERS,
+    CLOCK,
+    RECORDED,
     Callers,
     Replica,
     acknowledged_by,
+    active,
     judge_all,
+    register,
     replicas,
-    short_texts,
-    until,
 )
+from tests.traffic import short_texts
+from tests.waiting import until
 
-CACHE = Path(".run") / "cache"
 ROUNDS = 7
 PAUSE_S = 0.1
 """Eight callers that rest this long: at most 80 requests a second."""
 FLAT_OUT_S = 10.0
+LOOK_S = 0.02
+"""How long passes between two looks at the ledger: what a figure may be too large by."""
 TARGETS = {
     "expert added": 2.0,
     "price changed": 2.0,
@@ -49,9 +52,7 @@ TARGETS = {
 }
 LABELS = 60
 RESTART_S = 3.0
-RECORDED = {"kind": "recorded"}
 CHEAP = ExpertId("cheap")
-CLOCK = SystemClock()
 
 
 def main() -> None:
@@ -79,21 +80,17 @@ def _served() -> Iterator[tuple[PostgresLedger, list[Replica]]]:
         migrate.upgrade(server.url())
         kafka = fresh_topics(servers, partitions=4)
         with closing(PostgresLedger(server.url(), clock=CLOCK)) as ledger:
-            operator = Operator(ledger, CLOCK)
-            operator.set_policy({"reference": "strong", "label_rate": "1", "cluster_prompts": "50"})
-            operator.add_expert("strong", Price(request_usd=1.0), RECORDED)
-            operator.add_expert(CHEAP, Price(request_usd=0.1), RECORDED)
+            register(Operator(ledger, CLOCK))
             folder = Path(name) / "run"
-            with replicas(folder, server.url(), kafka, cache=CACHE) as pair:
-                until(lambda: all(r.is_ready() for r in pair), what="ready replicas", every_s=0.5)
+            with replicas(folder, server.url(), kafka) as pair:
                 yield ledger, pair
 
 
 def _warm(ledger: PostgresLedger, callers: Callers) -> None:
     until(lambda: len(callers.answers) >= 10 * LABELS, what="warm start")
     judge_all(ledger, callers.answers)
-    until(lambda: _active(ledger).model is not None, what="learnt state")
-    until(lambda: callers.have_seen(_active(ledger).version), what="decisions by it")
+    until(lambda: active(ledger).model is not None, what="learnt state")
+    until(lambda: callers.have_seen(active(ledger).version), what="decisions by it")
 
 
 def _changes(ledger: PostgresLedger, operator: Operator, callers: Callers) -> str:
@@ -137,7 +134,7 @@ def _round(
     }
     operator.set_status(expert, ExpertStatus.RETIRED)
     operator.set_policy({"hold": "false"})
-    until(lambda: not _active(ledger).policy.hold, what="a state that learns again")
+    until(lambda: not active(ledger).policy.hold, what="state that learns again")
     return took
 
 
@@ -150,8 +147,8 @@ def _seconds(
     """Return the time from before a change until both replicas serve a state that has it."""
     started = time.perf_counter()
     change()
-    until(lambda: holds(_active(ledger)), what="a state with the change")
-    return _in_force(ledger, callers, _active(ledger).version, started)
+    until(lambda: holds(active(ledger)), what="state with the change", every_s=LOOK_S)
+    return _in_force(ledger, callers, active(ledger).version, started)
 
 
 def _labels_seconds(ledger: PostgresLedger, callers: Callers, number: int) -> float:
@@ -161,14 +158,15 @@ def _labels_seconds(ledger: PostgresLedger, callers: Callers, number: int) -> fl
     before = _labels_behind(ledger)
     judge_all(ledger, callers.answers[known : known + LABELS], judge=f"bench-{number}")
     started = time.perf_counter()
-    until(lambda: _labels_behind(ledger) >= before + LABELS, what="a state with the labels")
-    return _in_force(ledger, callers, _active(ledger).version, started)
+    enough = before + LABELS
+    until(lambda: _labels_behind(ledger) >= enough, what="state with the labels", every_s=LOOK_S)
+    return _in_force(ledger, callers, active(ledger).version, started)
 
 
 def _rollback_seconds(ledger: PostgresLedger, callers: Callers) -> float:
     while True:
         started = time.perf_counter()
-        back_to = _active(ledger).version - 1
+        back_to = active(ledger).version - 1
         try:
             version = roll_back(ledger, back_to, actor="bench", clock=CLOCK)
         except StateSuperseded:
@@ -178,7 +176,11 @@ def _rollback_seconds(ledger: PostgresLedger, callers: Callers) -> float:
 
 def _in_force(ledger: PostgresLedger, callers: Callers, version: int, started: float) -> float:
     names = {r.name for r in callers.replicas}
-    until(lambda: acknowledged_by(ledger, version) >= names, what=f"state {version} on both")
+
+    def is_on_both() -> bool:
+        return acknowledged_by(ledger, version) >= names
+
+    until(is_on_both, what=f"state {version} on both", every_s=LOOK_S)
     took = time.perf_counter() - started
     until(lambda: callers.have_seen(version), what=f"decisions by state {version}")
     return took
@@ -189,14 +191,6 @@ def _labels_behind(ledger: PostgresLedger) -> int:
     with ledger.begin() as tx:
         newest = tx.states.calibrations(limit=1)
     return newest[0].labels if newest else 0
-
-
-def _active(ledger: PostgresLedger) -> RoutingState:
-    with ledger.begin() as tx:
-        record = tx.states.active()
-    if record is None:
-        raise LookupError("no state is active")
-    return load_state(record.payload, sha256=record.sha256)
 
 
 def _load(callers: Callers, what: str) -> str:

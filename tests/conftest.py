@@ -1,4 +1,4 @@
-"""One PostgreSQL for the session; each test that asks gets a fresh database from a template."""
+"""What many tests share: a database of its own for each, and language models that answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from store.postgres import migrate
 from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
 from store.postgres.ledger import PostgresLedger
+from tests import fake_endpoints
 from tests.contract.legs import COLLECTED, LEGS
 from tests.factories import NOON
+from tests.fake_endpoints import Endpoints
 
 # The same examples every time, and no deadline: a busy machine is not a counterexample.
 hypothesis.settings.register_profile("steersman", derandomize=True, deadline=None, database=None)
@@ -61,6 +63,13 @@ def postgres_ledger(database_url: str) -> Iterator[PostgresLedger]:
     yield ledger
     assert ledger.connections_in_use() == 0
     ledger.close()
+
+
+@pytest.fixture
+def endpoints() -> Iterator[Endpoints]:
+    """Language models that answer on 127.0.0.1."""
+    with fake_endpoints.running() as found:
+        yield found
 
 
 @pytest.hookimpl(tryfirst=True)

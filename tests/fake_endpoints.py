@@ -74,6 +74,8 @@ class Endpoints:
     """The text of every answer."""
     body: bytes | None = None
     """Everything that is sent with status 200."""
+    is_final: bool = False
+    """Callers are told not to try again by themselves: a test need not wait for that."""
     last: dict[str, Any] = field(default_factory=dict)
     """The newest request."""
 
@@ -115,6 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
+        if self.server.endpoints.is_final:  # type: ignore[attr-defined]
+            self.send_header("x-should-retry", "false")
         self.end_headers()
         self.wfile.write(body)
 

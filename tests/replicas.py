@@ -7,51 +7,32 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
+from ingest.commands import Operator
 from ingest.stage import Stage
 from ingest.topics import KafkaSettings
+from online.snapshot import load_state
+from online.state import RoutingState
 from store.clock import SystemClock
 from store.ledger import Ledger
-from store.records import TRAFFIC, Decision, JsonObject, Label, RequestId
+from store.records import TRAFFIC, Decision, JsonObject, Label, Price, RequestId
 from tests.contract.apache_kafka import free_ports
+from tests.waiting import until
 
-LIMIT_S = 120.0
-"""When to give up waiting: a bound against hanging, never a measurement."""
 CALLERS = 8
 CALL_S = 30.0
+CACHE = Path(".run") / "cache"
 CLOCK = SystemClock()
-NEVER = threading.Event()
-WORDS = {
-    "math": ("integral", "derivative", "matrix", "prime", "vector", "theorem"),
-    "food": ("soup", "bread", "garlic", "oven", "onion", "sauce"),
-    "law": ("contract", "court", "appeal", "tort", "statute", "clause"),
-}
-
-
-def short_texts(count: int) -> list[str]:
-    """Return short prompts of three topics, the same ones each time."""
-    rng = random.Random(7)  # noqa: S311
-    topics = itertools.islice(itertools.cycle(WORDS), count)
-    return [f"{t} {i}: " + " ".join(rng.choices(WORDS[t], k=6)) for i, t in enumerate(topics)]
+RECORDED = {"kind": "recorded"}
 
 
 def process_ids(stage: Stage) -> dict[str, int]:
     """Return the number of each process of a stage."""
     return {name: process.pid for name, (process, _) in stage._processes.items()}
-
-
-def until(found: Callable[[], object], *, what: str, every_s: float = 0.02) -> None:
-    """Wait until ``found`` returns something true."""
-    give_up = CLOCK.monotonic() + LIMIT_S
-    while not found():
-        if CLOCK.monotonic() > give_up:
-            raise TimeoutError(f"no {what} within {LIMIT_S:.0f} s")
-        CLOCK.wait(NEVER, every_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +67,28 @@ class Replica:
             connection.close()
 
 
+def register(operator: Operator) -> None:
+    """Make a policy that has everything judged, and two experts to choose from."""
+    operator.set_policy({"reference": "strong", "label_rate": "1", "cluster_prompts": "50"})
+    operator.add_expert("strong", Price(request_usd=1.0), RECORDED)
+    operator.add_expert("cheap", Price(request_usd=0.1), RECORDED)
+
+
 @contextmanager
-def replicas(
-    folder: Path, database_url: str, kafka: KafkaSettings, *, count: int = 2, cache: Path
-) -> Iterator[list[Replica]]:
-    """Yield that many started replicas, with a learner beside them."""
+def replicas(folder: Path, database_url: str, kafka: KafkaSettings) -> Iterator[list[Replica]]:
+    """Yield two ready replicas, with a learner beside them."""
     shared = {
         "STEERSMAN_DATABASE_URL": database_url,
         "STEERSMAN_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "STEERSMAN_KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
         "STEERSMAN_KAFKA_GROUP_ID": kafka.group_id,
         "STEERSMAN_RUN_DIR": str(folder),
-        "STEERSMAN_CACHE_DIR": str(cache),
+        "STEERSMAN_CACHE_DIR": str(CACHE),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         made = []
-        for number, port in enumerate(free_ports(count), start=1):
+        for number, port in enumerate(free_ports(2), start=1):
             name = f"r-{number}"
             own = {"STEERSMAN_REPLICA": name, "STEERSMAN_HTTP_PORT": str(port)}
             stage = stack.enter_context(Stage(folder, shared | own, CLOCK))
@@ -113,6 +99,7 @@ def replicas(
         learner.start("learn", ["learn"])
         for replica in made:
             replica.start()
+        until(lambda: all(r.is_ready() for r in made), what="ready replicas", every_s=0.5)
         yield made
 
 
@@ -150,12 +137,7 @@ class Callers:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -220,6 +202,14 @@ def asked(
     reply = connection.getresponse()
     told: JsonObject = json.loads(reply.read())
     return reply.status, told
+
+
+def active(ledger: Ledger) -> RoutingState:
+    """Return the newest state; there must be one."""
+    with ledger.begin() as tx:
+        record = tx.states.active()
+    assert record is not None
+    return load_state(record.payload, sha256=record.sha256)
 
 
 def acknowledged_by(ledger: Ledger, version: int) -> set[str]:

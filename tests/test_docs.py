@@ -9,6 +9,8 @@ import pytest
 
 from ingest.cli import app
 from ingest.metrics import COUNTERS, GAUGES
+from ingest.settings import ProcessSettings
+from store import environ
 from store.records import AlertKind
 from tests.readme import README, glossary, settings_table, with_current_settings
 
@@ -127,6 +129,15 @@ def test_every_command_that_operations_names_exists() -> None:
     commands |= {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
     named = re.findall(r"(?:^|[`/ ])steersman ([a-z]+)\b", text_of(OPERATIONS), re.MULTILINE)
     assert set(named) - {"steersman"} <= commands, set(named) - commands
+
+
+def test_the_settings_that_operations_shows_are_accepted() -> None:
+    (block,) = re.findall(
+        r"^```sh\n((?:STEERSMAN_\w+=.*\n)+)```", text_of(OPERATIONS), re.MULTILINE
+    )
+    given = dict(line.split("=", 1) for line in block.splitlines())
+    settings = environ.read(ProcessSettings, given)
+    assert settings.kafka.security_protocol == "SASL_SSL"
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

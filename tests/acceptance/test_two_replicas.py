@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from ingest.commands import Operator
 from ingest.topics import KafkaSettings
-from online.snapshot import load_state
 from online.state import RoutingState
 from recalibrate.rollback import roll_back
 from store.errors import StateSuperseded
@@ -18,22 +17,23 @@ from store.records import ExpertId, JsonObject, Price
 from tests.contract.kafka_fixtures import embedded_broker, kafka_settings
 from tests.replicas import (
     CLOCK,
+    RECORDED,
     Callers,
     Replica,
     acknowledged_by,
+    active,
     judge_all,
+    register,
     replicas,
-    short_texts,
-    until,
 )
+from tests.traffic import short_texts
+from tests.waiting import until
 
 __all__ = ["embedded_broker", "kafka_settings"]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
-CACHE = Path(".run") / "cache"
 WARM = 400
-RECORDED = {"kind": "recorded"}
 
 
 @pytest.fixture
@@ -43,20 +43,9 @@ def pair(
     kafka_settings: KafkaSettings,
     tmp_path: Path,
 ) -> Iterator[list[Replica]]:
-    operator = Operator(postgres_ledger, CLOCK)
-    operator.set_policy({"reference": "strong", "label_rate": "1", "cluster_prompts": "50"})
-    operator.add_expert("strong", Price(request_usd=1.0), RECORDED)
-    operator.add_expert("cheap", Price(request_usd=0.1), RECORDED)
-    with replicas(tmp_path / "run", database_url, kafka_settings, cache=CACHE) as started:
-        until(lambda: all(r.is_ready() for r in started), what="two ready replicas", every_s=0.5)
+    register(Operator(postgres_ledger, CLOCK))
+    with replicas(tmp_path / "run", database_url, kafka_settings) as started:
         yield started
-
-
-def active(ledger: PostgresLedger) -> RoutingState:
-    with ledger.begin() as tx:
-        record = tx.states.active()
-    assert record is not None
-    return load_state(record.payload, sha256=record.sha256)
 
 
 def in_force(ledger: PostgresLedger, callers: Callers, version: int) -> None:
@@ -66,8 +55,9 @@ def in_force(ledger: PostgresLedger, callers: Callers, version: int) -> None:
     until(lambda: callers.have_seen(version), what=f"decisions by state {version} on both")
 
 
-def first_with(ledger: PostgresLedger, holds: object, *, what: str) -> RoutingState:
-    assert callable(holds)
+def first_with(
+    ledger: PostgresLedger, holds: Callable[[RoutingState], bool], *, what: str
+) -> RoutingState:
     until(lambda: holds(active(ledger)), what=what)
     return active(ledger)
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -20,9 +19,12 @@ from ingest.topics import KafkaSettings, ReceivedEvent
 from ingest.wire import decode_decision
 from store.postgres.connecting import raw_connection
 from store.records import Decision
+from tests.calls import ask
 from tests.contract.apache_kafka import free_ports
-from tests.integration.composed import ROOT, until
-from tests.integration.test_running import prompt, write_traffic
+from tests.integration.composed import ROOT
+from tests.integration.running import prompt
+from tests.traffic import write_traffic
+from tests.waiting import until
 
 START_S = 180.0
 ROLES = ("serve", "ingest", "judge", "learn")
@@ -114,13 +116,7 @@ class Site:
 
     def http(self, name: str, path: str, body: object = None) -> Any:
         """Ask a serving process; raises unless it answers 2xx."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.ports[name]}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json", "authorization": f"Bearer {self.key}"},
-        )
-        with urllib.request.urlopen(request, timeout=30.0) as reply:  # noqa: S310
-            return json.load(reply)
+        return ask(f"http://127.0.0.1:{self.ports[name]}{path}", body, key=self.key)
 
     def until_ready(self, name: str) -> None:
         self.wait(lambda: self._is_ready(name), what=f"readiness of {name}")
@@ -137,7 +133,7 @@ class Site:
             self.check_alive()
             return found()
 
-        return until(look, what=what, limit_s=limit_s)
+        return until(look, what=what, limit_s=limit_s, every_s=0.5)
 
     def prepare(self, *, code: Path = ROOT) -> None:
         """Register two experts and a policy that has half of the requests judged."""

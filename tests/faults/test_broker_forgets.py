@@ -30,12 +30,12 @@ from store.postgres.ledger import PostgresLedger
 from store.records import RequestId
 from tests.factories import prompt
 from tests.unit.stream_fakes import LedgerHandler
+from tests.waiting import until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
 CLOCK = SystemClock()
 NEVER = threading.Event()
-LIMIT_S = 30.0
 AWAY_S = 2.0
 INBOUND = "router.prompts"
 
@@ -90,13 +90,6 @@ def embedded(folder: Path) -> Iterator[Broker]:
         )
         stop.set()
         tending.join()
-
-
-def until(found: Callable[[], object], *, what: str) -> None:
-    give_up = CLOCK.monotonic() + LIMIT_S
-    while not found():
-        assert CLOCK.monotonic() < give_up, f"no {what} within {LIMIT_S} s"
-        CLOCK.wait(NEVER, 0.1)
 
 
 def send(sink: EventSink, ids: list[str]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from store.postgres.ledger import PostgresLedger
 from store.records import AlertKind, Decision, RequestId
 from tests import factories
 from tests.acceptance.story_runs import encoder
+from tests.calls import ask
 from tests.faults import crashing, replays
 from tests.faults.conftest import Servers
 from tests.faults.crashing import RoleProcess
@@ -50,26 +49,21 @@ def serving(run: Replay, **options: Any) -> Iterator[RoleProcess]:
         run.wait_for_state()
         replays.stop([learner])
         process = run.start("serve", "serve", **options)
-        run.until(lambda: answers(run.url_of("serve", process) + "/ready"), "readiness")
+        run.until(lambda: is_ready(run.url_of("serve", process)), "readiness")
         yield process
 
 
-def answers(url: str) -> bool:
+def is_ready(url: str) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=10.0).close()  # noqa: S310  our own loopback address
+        ask(f"{url}/ready")
     except OSError:
         return False
     return True
 
 
-def ask(url: str, prompt: DemoPrompt) -> dict[str, Any]:
-    request = urllib.request.Request(  # noqa: S310  our own loopback address
-        f"{url}/v1/routing/decision",
-        data=json.dumps({"request_id": prompt.request_id, "prompt": prompt.text}).encode(),
-        headers={"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60.0) as reply:  # noqa: S310
-        told: dict[str, Any] = json.load(reply)
+def decide(url: str, prompt: DemoPrompt) -> dict[str, Any]:
+    body = {"request_id": prompt.request_id, "prompt": prompt.text}
+    told: dict[str, Any] = ask(f"{url}/v1/routing/decision", body)
     return told
 
 
@@ -91,7 +85,7 @@ def test_http_goes_on_while_the_broker_is_away(
         url = run.url_of("serve", process)
         servers.kafka.kill()
         try:
-            told = {p.request_id: ask(url, p) for p in prompts}
+            told = {p.request_id: decide(url, p) for p in prompts}
             assert unsent(run) == len(prompts)
         finally:
             servers.kafka.start()
@@ -109,7 +103,7 @@ def test_killed_between_the_spool_and_the_reply(
         servers.kill_postgres()
         try:
             with pytest.raises(ConnectionError):
-                ask(url, prompts[0])
+                decide(url, prompts[0])
             assert process.wait(30.0) == KILLED
         finally:
             servers.start_postgres()
@@ -133,7 +127,7 @@ def test_started_on_a_damaged_state_it_serves_the_last_good_one(
         with raw_connection(run.url) as connection:
             connection.execute(DAMAGED, [2])
         process = run.start("serve", "serve")
-        told = ask(run.url_of("serve", process), prompts[0])
+        told = decide(run.url_of("serve", process), prompts[0])
         assert (told["expert"], told["state_version"]) == (GEMINI, 1)
         with run.ledger.begin() as tx:
             (alert,) = tx.operations.alerts(limit=10)
@@ -143,8 +137,7 @@ def test_started_on_a_damaged_state_it_serves_the_last_good_one(
 
 
 def serves(run: Replay, process: RoleProcess) -> object:
-    with urllib.request.urlopen(f"{run.url_of('serve', process)}/ready") as reply:  # noqa: S310
-        return json.load(reply)["state_version"]
+    return ask(f"{run.url_of('serve', process)}/ready")["state_version"]
 
 
 def test_of_two_recalibrations_at_once_one_publishes(

@@ -8,14 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from store.clock import SystemClock
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
@@ -23,8 +22,6 @@ DOCKERFILE = ROOT / "Dockerfile"
 _VARIABLE = re.compile(
     r"\$(?:\$|\{(?P<name>\w+)(?:(?P<operator>:?[-?])(?P<rest>[^{}]*))?\}|(?P<odd>))"
 )
-_CLOCK = SystemClock()
-_NEVER = threading.Event()
 Json = dict[str, Any]
 
 
@@ -63,15 +60,6 @@ def seconds(duration: str) -> float:
 def size(text: str) -> int:
     """Return a memory size of the file in bytes."""
     return int(text[:-1]) * {"m": 1 << 20, "g": 1 << 30}[text[-1]]
-
-
-def until(found: Callable[[], Any], *, what: str, limit_s: float, every_s: float = 0.5) -> Any:
-    """Return the first true value of ``found``, looked for with patience."""
-    give_up = _CLOCK.monotonic() + limit_s
-    while not (value := found()):
-        assert _CLOCK.monotonic() < give_up, f"no {what} within {limit_s} s"
-        _CLOCK.wait(_NEVER, every_s)
-    return value
 
 
 class Service:

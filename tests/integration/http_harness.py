@@ -147,7 +147,12 @@ class Api:
 
     def client(self) -> TestClient:
         """Return a client; inside its ``with`` block the application runs."""
-        return TestClient(self.app(), base_url="http://localhost", raise_server_exceptions=False)
+        return client_of(self.app())
+
+
+def client_of(app: FastAPI) -> TestClient:
+    """Return a client on this machine; what the application does not catch is a 500."""
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
 def error_of(reply: Any, status: int) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -33,6 +32,7 @@ from store import environ
 from store.errors import StoreUnavailable
 from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
+from tests.calls import ask
 from tests.contract.apache_kafka import POM, ApacheKafka, free_ports
 from tests.contract.kafka_fixtures import apache_kafka_jars
 from tests.integration.composed import (
@@ -45,9 +45,9 @@ from tests.integration.composed import (
     resolved,
     seconds,
     size,
-    until,
     variables,
 )
+from tests.waiting import until
 
 __all__ = ["apache_kafka_jars"]
 
@@ -226,6 +226,18 @@ def _wheel(folder: Path, target: Path) -> list[str]:
         return sorted(archive.namelist())
 
 
+def _server_options(document: Json) -> dict[str, str]:
+    """Return what the database's command sets."""
+    program, *options = document["services"]["postgres"]["command"]
+    assert program == "postgres"
+    assert set(options[::2]) == {"-c"}
+    return dict(option.split("=", 1) for option in options[1::2])
+
+
+def test_the_databases_log_quotes_no_row(document: Json) -> None:
+    assert _server_options(document)["log_error_verbosity"] == "terse"
+
+
 class ComposedKafka(ApacheKafka):
     """An Apache Kafka with the settings of the file's broker; its image turns names like this."""
 
@@ -280,15 +292,8 @@ class Deployment:
         self.services["serve"].environment["STEERSMAN_HTTP_PORT"] = str(self.http_port)
         self.key = ""
 
-    def http(self, method: str, path: str, body: object = None) -> Any:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http_port}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json", "authorization": f"Bearer {self.key}"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, timeout=30.0) as reply:  # noqa: S310
-            return json.loads(reply.read())
+    def http(self, path: str, body: object) -> Any:
+        return ask(f"http://127.0.0.1:{self.http_port}{path}", body, key=self.key)
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +301,8 @@ def database(document: Json, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A PostgreSQL as the official image sets it up: one user, one database, passwords over TCP."""
     (port,) = free_ports(1)
     data = tmp_path_factory.mktemp("pg") / "data"
-    settings = {"listen_addresses": "127.0.0.1", "port": str(port), "fsync": "off"}
+    here = {"listen_addresses": "127.0.0.1", "port": str(port), "fsync": "off"}
+    settings = _server_options(document) | here
     given = document["services"]["postgres"]["environment"]
     with EmbeddedPostgres(data, settings=settings) as server:
         admin = raw_connection(f"postgresql://postgres@127.0.0.1:{port}/postgres")
@@ -397,11 +403,11 @@ def _decide(deployment: Deployment) -> None:
     client = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m"}
     for name, price in (("big", 1.0), ("small", 0.1)):
         body = {"name": name, "price": {"request_usd": price}, "client": client}
-        assert deployment.http("POST", "/v1/experts", body)["name"] == name
+        assert deployment.http("/v1/experts", body)["name"] == name
     status, said = deployment.services["serve"].run("policy", "set", "reference=big")
     assert status == 0, said
     asked = {"request_id": "first", "prompt": "What is 2 + 2?"}
-    decided = deployment.http("POST", "/v1/routing/decision", asked)
+    decided = deployment.http("/v1/routing/decision", asked)
     assert decided["expert"] == "big"  # nothing is known of the other yet
     event = {"schema": "steersman.response", "version": 1, "request_id": "first", "expert": "big"}
     with closing(KafkaSink(deployment.kafka)) as sink:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 
 from ingest.announce import announce_alert, announce_labels
@@ -18,67 +13,23 @@ from recalibrate.cycle import Recalibrator
 from recalibrate.watch import HealthWatch
 from store.clock import ManualClock
 from store.postgres.ledger import PostgresLedger
-from store.records import AlertKind, ExpertId, ExpertStatus, JsonObject
+from store.records import AlertKind, ExpertId, ExpertStatus
 from tests.factories import CHEAP, NOON, STRONG, decided, expert, response, settings, task
+from tests.fake_endpoints import Endpoints
 from tests.unit.test_judge_worker import ScriptedJudge
 
 pytestmark = pytest.mark.postgres
 
 
-class Endpoint:
-    """OpenAI's chat interface; answers with a status of the test's choosing."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.prompts: list[str] = []
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                asked: JsonObject = json.loads(self.rfile.read(length))
-                messages = asked["messages"]
-                assert isinstance(messages, list)
-                endpoint.prompts.append(messages[0]["content"])
-                choice = {"index": 0, "finish_reason": "stop"} | {
-                    "message": {"role": "assistant", "content": "OK"}
-                }
-                ok = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
-                body = json.dumps(ok | {"choices": [choice]}).encode()
-                self.send_response(endpoint.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                # The client's own retries need not wait in a test.
-                self.send_header("x-should-retry", "false")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                return None
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join(10.0)
-
-
 class Router:
     """Judge, prober, watch and learner over one PostgreSQL ledger."""
 
-    def __init__(self, ledger: PostgresLedger, endpoint: Endpoint) -> None:
+    def __init__(self, ledger: PostgresLedger, endpoints: Endpoints) -> None:
+        endpoints.is_final = True
         self.ledger = ledger
         self.clock = ManualClock(NOON)
         self.asked = 0
-        client = {"kind": "openai", "base_url": endpoint.url, "model": "m"}
+        client = {"kind": "openai", "base_url": endpoints.url, "model": "small"}
         with ledger.begin() as tx:
             for name in (CHEAP, STRONG):
                 tx.experts.add(expert(name, status=ExpertStatus.CERTIFIED, client=client))
@@ -135,12 +86,12 @@ class Router:
 
 
 def test_an_endpoint_that_fails_is_out_of_the_pool_until_it_answers_probes(
-    postgres_ledger: PostgresLedger, endpoint: Endpoint
+    postgres_ledger: PostgresLedger, endpoints: Endpoints
 ) -> None:
-    router = Router(postgres_ledger, endpoint)
+    router = Router(postgres_ledger, endpoints)
     router.judged(2)
     assert router.lead() == {CHEAP, STRONG}
-    endpoint.status = 503
+    endpoints.status = 503
     router.judged(4)
     assert router.lead() == {CHEAP, STRONG}
     router.judged(1)
@@ -156,12 +107,13 @@ def test_an_endpoint_that_fails_is_out_of_the_pool_until_it_answers_probes(
     router.clock.advance(31.0)
     assert router.prober.step() == 1
     assert router.lead() == {STRONG}, "it still fails"
-    endpoint.status = 200
-    endpoint.prompts.clear()
+    endpoints.status = 200
+    endpoints.calls.clear()
     for _ in range(3):
         router.clock.advance(120.0)
         assert router.prober.step() == 1
-    assert endpoint.prompts == ["Reply with the word OK."] * 3
+        assert endpoints.last["messages"][0]["content"] == "Reply with the word OK."
+    assert endpoints.calls.total() == 3
     assert router.lead() == {CHEAP, STRONG}
     assert router.status() is ExpertStatus.CERTIFIED
     assert router.alerts() == [AlertKind.EXPERT_RECOVERED, AlertKind.EXPERT_FAILING]
@@ -169,10 +121,10 @@ def test_an_endpoint_that_fails_is_out_of_the_pool_until_it_answers_probes(
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_an_endpoint_that_declines_requests_stays(
-    postgres_ledger: PostgresLedger, endpoint: Endpoint, status: int
+    postgres_ledger: PostgresLedger, endpoints: Endpoints, status: int
 ) -> None:
-    router = Router(postgres_ledger, endpoint)
-    endpoint.status = status
+    router = Router(postgres_ledger, endpoints)
+    endpoints.status = status
     router.judged(12)
     assert router.lead() == {CHEAP, STRONG}
     assert not router.alerts()
@@ -182,10 +134,10 @@ def test_an_endpoint_that_declines_requests_stays(
     ("status", "error"), [(401, "unauthorized"), (403, "unauthorized"), (429, "rate_limited")]
 )
 def test_how_a_call_failed_is_kept(
-    postgres_ledger: PostgresLedger, endpoint: Endpoint, status: int, error: str
+    postgres_ledger: PostgresLedger, endpoints: Endpoints, status: int, error: str
 ) -> None:
-    router = Router(postgres_ledger, endpoint)
-    endpoint.status = status
+    router = Router(postgres_ledger, endpoints)
+    endpoints.status = status
     router.judged(5)
     assert router.lead() == {STRONG}
     with postgres_ledger.begin() as tx:

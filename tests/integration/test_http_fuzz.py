@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from tests.integration.http_harness import Api
+from tests.integration.http_harness import Api, error_of
 
 ENDPOINTS = [
     ("POST", "/v1/routing/decision"),
@@ -81,10 +81,7 @@ def check(reply: Any) -> None:
     """Hold a reply to the promise."""
     assert reply.status_code < 500, reply.text
     if reply.status_code >= 400:
-        assert reply.headers["content-type"] == "application/json"
-        assert set(reply.json()) == {"error"}
-        error = reply.json()["error"]
-        assert set(error) == {"code", "message", "field", "request_id"}
+        error = error_of(reply, reply.status_code)
         assert error["code"]
         assert error["message"]
 

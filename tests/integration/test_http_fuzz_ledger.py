@@ -16,6 +16,7 @@ from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
 from store.postgres.ledger import PostgresLedger
 from tests.integration.fuzzed_router import FuzzedRouter, drawn
+from tests.integration.http_harness import client_of
 from tests.integration.test_http_fuzz import BODIES, ENDPOINTS, HEADERS, check
 
 pytestmark = pytest.mark.postgres
@@ -35,9 +36,7 @@ def router(postgres_server: EmbeddedPostgres) -> Iterator[FuzzedRouter]:
 
 @pytest.fixture(scope="module")
 def client(router: FuzzedRouter) -> Iterator[TestClient]:
-    with TestClient(
-        router.app(), base_url="http://localhost", raise_server_exceptions=False
-    ) as client:
+    with client_of(router.app()) as client:
         yield client
 
 

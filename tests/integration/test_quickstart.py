@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from store.clock import SystemClock
+from tests.calls import ask
+from tests.contract.apache_kafka import free_ports
 from tests.fake_endpoints import prompts
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -27,7 +24,6 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "quickstart.md"
 PATIENCE_S = 240.0
 CLOCK = SystemClock()
-FILE = "/tmp/steersman-prompts.txt"  # noqa: S108  the document's own
 
 
 def commands() -> tuple[list[str], str]:
@@ -35,14 +31,6 @@ def commands() -> tuple[list[str], str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert blocks[0] == "make install\n"
     return blocks[1:-1], blocks[-1]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class Followed:
@@ -61,7 +49,6 @@ class Followed:
         }
         # Kept small: the test goes on by itself where the document has a fixed number of prompts.
         self.places = {"8080": str(http), "9100": str(endpoints), "480": "120"}
-        self.places[FILE] = str(folder / "prompts.txt")
         self.output = folder / "said.txt"
         self.groups: list[int] = []
 
@@ -131,10 +118,6 @@ class Followed:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=30.0) as reply:  # noqa: S310
-            return json.load(reply)
-
     def close(self) -> None:
         """End what the commands started: it shares its shell's process group."""
         for group in self.groups:
@@ -176,7 +159,7 @@ def test_a_newcomers_commands_end_with_a_router_that_has_learnt(followed: Follow
     assert '"schema": "steersman.decision"' in said
     assert re.search(r"prompts 1 to 40: λ SAFE, 0 effective labels: big \(safe_cold\) 40", said)
 
-    state = followed.get("/v1/state")["active"]
+    state = ask(f"{followed.url}/v1/state")["active"]
     assert 0.0 < state["threshold"] < 0.5, "below a tie, above a loss"
     assert state["effective_labels"] >= 100
     fresh = prompts(80, seed=1_000)
@@ -187,11 +170,7 @@ def test_a_newcomers_commands_end_with_a_router_that_has_learnt(followed: Follow
 
 
 def _decided(followed: Followed, text: str) -> str:
-    body = json.dumps({"prompt": text}).encode()
-    kind = {"content-type": "application/json"}
-    asked = urllib.request.Request(f"{followed.url}/v1/routing/decision", body, kind)  # noqa: S310
-    with urllib.request.urlopen(asked, timeout=60.0) as reply:  # noqa: S310
-        return str(json.load(reply)["expert"])
+    return str(ask(f"{followed.url}/v1/routing/decision", {"prompt": text})["expert"])
 
 
 def test_init_beside_a_running_router_shows_what_changes(followed: Followed) -> None:
@@ -217,3 +196,9 @@ def test_the_way_to_stop_names_what_was_started() -> None:
     started = [line for block in commands()[0] for line in block.splitlines() if line.endswith("&")]
     assert len(started) == 2
     assert commands()[1] == "kill %2 %1\n"
+
+
+def test_git_ignores_where_the_commands_write() -> None:
+    made = [line for block in commands()[0] for line in re.findall(r"^mkdir (\w+)", block, re.M)]
+    assert made == ["trial"]
+    assert "/trial/" in (ROOT / ".gitignore").read_text().splitlines()

@@ -2,185 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
-import random
 import re
 import signal
-import subprocess
-import sys
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
-from typing import Any
-from unittest import mock
+from collections.abc import Iterator
 
 import pytest
 
-from ingest import cli
 from ingest.backbone import CONNECTION_FILE, open_backbone, read_connection
-from ingest.broker import KafkaSink, KafkaSource
-from ingest.ports import Outbound
 from ingest.settings import ProcessSettings
-from ingest.topics import KafkaSettings, ReceivedEvent
 from ingest.wire import decode_decision
-from store.clock import SystemClock
 from store.errors import SettingsInvalid
+from tests.integration.running import Running, prompt, response
+from tests.waiting import until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
-LIMIT_S = 120.0
-POLL_S = 0.1
-TOPICS = {
-    "math": ("integral", "derivative", "matrix", "prime", "vector", "theorem"),
-    "food": ("soup", "bread", "garlic", "oven", "onion", "sauce"),
-    "law": ("contract", "court", "appeal", "tort", "statute", "clause"),
-}
-CLOCK = SystemClock()
-NEVER = threading.Event()
 WHISPER = "whispered-prompt-text"
-
-
-def until(found: Callable[[], Any], *, what: str, limit_s: float = LIMIT_S) -> Any:
-    """Return the first true value of ``found``, looked for with patience."""
-    give_up = CLOCK.monotonic() + limit_s
-    while not (value := found()):
-        assert CLOCK.monotonic() < give_up, f"no {what} within {limit_s} s"
-        CLOCK.wait(NEVER, POLL_S)
-    return value
-
-
-def write_traffic(file: Path) -> None:
-    rng = random.Random(7)  # noqa: S311
-    with file.open("w") as lines:
-        for number in range(200):
-            topic = list(TOPICS)[number % len(TOPICS)]
-            prompt = f"{topic} {number}: " + " ".join(rng.choices(TOPICS[topic], k=6))
-            for model, cost, chance in (
-                ("strong", 1.0, 0.95),
-                ("small", 0.1, 0.2 if topic == "math" else 0.95),
-            ):
-                row = {"prompt_id": f"t{number}", "prompt": prompt, "model": model, "cost": cost}
-                lines.write(json.dumps(row | {"score": float(rng.random() < chance)}) + "\n")
-
-
-class Running:
-    """A ``steersman up`` in a directory of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.run_dir = folder / "run"
-        self.log = folder / "up.log"
-        traffic = folder / "traffic.jsonl"
-        write_traffic(traffic)
-        self.environment = {
-            "STEERSMAN_RUN_DIR": str(self.run_dir),
-            "STEERSMAN_RECORDED": str(traffic),
-            "STEERSMAN_HTTP_PORT": "0",
-            "STEERSMAN_REPLICA": "r-1",
-        }
-        self.key = ""
-
-    def start(self) -> None:
-        (self.run_dir / CONNECTION_FILE).unlink(missing_ok=True)  # of one that was killed
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ingest.cli", "up"],
-                env=os.environ | self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        until(self._is_announced, what="connection file")
-        found = read_connection(self.run_dir)
-        self.url = found["http_url"]
-        self.kafka = KafkaSettings(bootstrap_servers=found["bootstrap_servers"], group_id="test")
-
-    def _is_announced(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()[-3_000:]
-        return (self.run_dir / CONNECTION_FILE).exists()
-
-    def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60.0)
-
-    def cli(self, *arguments: str) -> tuple[int, str]:
-        """Run a command in this process, which has paid for the imports."""
-        said = io.StringIO()
-        status: object = 0
-        with (
-            mock.patch.dict(os.environ, self.environment),
-            mock.patch.object(sys, "argv", ["steersman", *arguments]),
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
-        ):
-            try:
-                cli.main()
-            except SystemExit as ended:
-                status = ended.code or 0
-        assert isinstance(status, int)
-        return status, said.getvalue()
-
-    def http(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        request = urllib.request.Request(  # noqa: S310  our own loopback address
-            self.url + path,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json", "authorization": f"Bearer {self.key}"},
-            method=method,
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30.0) as reply:  # noqa: S310
-                status, raw = reply.status, reply.read()
-        except urllib.error.HTTPError as refused:
-            status, raw = refused.code, refused.read()
-        with contextlib.suppress(ValueError):
-            return status, json.loads(raw)
-        return status, raw.decode()
-
-    def send(self, topic: str, *values: bytes) -> None:
-        with closing(KafkaSink(self.kafka)) as sink:
-            name = f"router.{topic}"
-            sink.publish([Outbound(topic=name, key=str(n), value=v) for n, v in enumerate(values)])
-
-    def read(
-        self, topic: str, enough: Callable[[list[ReceivedEvent]], bool]
-    ) -> list[ReceivedEvent]:
-        """Read a topic from its beginning until there is enough."""
-        seen: list[Any] = []
-        role = f"{topic}-{CLOCK.monotonic()}"
-        with closing(KafkaSource(self.kafka, topics=[f"router.{topic}"], role=role)) as source:
-
-            def look() -> bool:
-                seen.extend(source.poll(timeout_s=0.5, limit=500))
-                return enough(seen)
-
-            until(look, what=f"events in {topic}", limit_s=40.0)
-        return seen
-
-    def server_processes(self) -> list[str]:
-        """Return the command lines of servers that work for this run directory."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if str(self.run_dir) in command or self.kafka.bootstrap_servers in command:
-                    found.append(command)
-        return found
-
-
-def prompt(request_id: object, text: object, **changes: object) -> bytes:
-    body = {"schema": "steersman.prompt", "version": 1, "request_id": request_id, "prompt": text}
-    return json.dumps(body | changes).encode()
-
-
-def response(request_id: str, expert: str, **changes: object) -> bytes:
-    body = {"schema": "steersman.response", "version": 1, "request_id": request_id}
-    return json.dumps(body | {"expert": expert} | changes).encode()
 
 
 @pytest.fixture(scope="module")

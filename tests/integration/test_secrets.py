@@ -26,7 +26,8 @@ from ingest.cli import main  # noqa: F401  pays for the imports of the commands
 from online.snapshot import checksum
 from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
-from tests.integration.test_running import Running, prompt, response, until
+from tests.integration.running import Running, prompt, response
+from tests.waiting import until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 

@@ -12,9 +12,9 @@ from judge.sampling import due_experts
 from online.admission import MAX_CANDIDATES, eligible, preference
 from online.route import route
 from store.records import ExpertId, FloatArray, RequestId
-from tests.factories import prompt
+from tests.factories import embedding, prompt
 from tests.unit.state_fakes import NAMES, STRONG, scorer, state
-from tests.unit.test_route import candidates, vector
+from tests.unit.test_route import candidates
 
 UNIT = st.floats(0.0, 1.0)
 POLICY = st.sampled_from([("auto", 0.0), ("auto", 0.5), ("auto", 3.0), ("cheapest", 1.0)])
@@ -91,7 +91,7 @@ def test_every_member_of_the_set_is_judged_in_a_large_pool(
         model=scorer(names, seed=number), threshold=0.0, cost_weight=cost_weight, policy=policy
     )
     made = replace(made, threshold=0.0)
-    found = route(prompt(f"r{number}"), vector(number), made, fold=0)
+    found = route(prompt(f"r{number}"), embedding(number), made, fold=0)
     due = due_experts(RequestId(f"r{number}"), made, found.retrieved)
     assert candidates(found) <= set(due)
     assert len(due) == len(set(due)) == MAX_CANDIDATES + 1
@@ -108,6 +108,6 @@ def test_a_reference_without_a_score_rules_nobody_out() -> None:
 def test_the_reference_is_never_a_member() -> None:
     made = state(threshold=0.0)
     for number in range(50):
-        found = route(prompt(f"r{number}"), vector(number), made, fold=0)
+        found = route(prompt(f"r{number}"), embedding(number), made, fold=0)
         assert STRONG not in candidates(found)
         assert candidates(found) <= set(NAMES)

@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from ingest import cli
+from tests.command_line import run
 
 
 def commands() -> dict[str, Any]:
@@ -32,17 +33,6 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment in which no router runs."""
     monkeypatch.setenv("STEERSMAN_RUN_DIR", str(tmp_path / "run"))
     return tmp_path / "run"
-
-
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
-) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["steersman", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    said = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, said.out + said.err
 
 
 @pytest.mark.parametrize("words", commands())
@@ -87,13 +77,12 @@ def test_help_shows_an_example(words: str) -> None:
 )
 @pytest.mark.usefixtures("nowhere")
 def test_without_a_router_a_command_says_what_to_do(
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr("ingest.crew.Crew.stop_on_signals", lambda _: None)
     monkeypatch.setattr("ingest.logs.configure", lambda _: None)
-    status, said = run(capsys, monkeypatch, *arguments)
+    status, said = run(*arguments)
     assert status == 2
     assert said.startswith("steersman: no database is named")
     assert "start `steersman up`" in said
@@ -102,14 +91,12 @@ def test_without_a_router_a_command_says_what_to_do(
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"database_url": 1}'])
 def test_a_damaged_connection_file_is_no_router(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     nowhere: Path,
     content: str,
 ) -> None:
     nowhere.mkdir()
     (nowhere / "connection.json").write_text(content)
-    status, said = run(capsys, monkeypatch, "policy", "show")
+    status, said = run("policy", "show")
     assert status == 2
     assert "start `steersman up`" in said
 
@@ -124,48 +111,43 @@ def test_a_damaged_connection_file_is_no_router(
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     value: str,
     says: str,
 ) -> None:
     monkeypatch.setenv(name, value)
-    status, said = run(capsys, monkeypatch, "settings")
+    status, said = run("settings")
     assert status == 2
     assert says in said
     assert said.count("\n") == 1
 
 
-def test_settings_hide_secrets(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_hide_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEERSMAN_DATABASE_URL", "postgresql://me:hush-1@db/x")
     monkeypatch.setenv("STEERSMAN_KAFKA_SASL_PASSWORD", "hush-2")
-    status, said = run(capsys, monkeypatch, "settings")
+    status, said = run("settings")
     assert status == 0
     assert "hush" not in said
     assert "STEERSMAN_DATABASE_URL=(secret)" in said
 
 
 @pytest.mark.parametrize("changes", [["alpha"], ["alpha=.1", "alpha=.2"], ["=.1", "alpha"]])
-def test_a_change_reads_name_value(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, changes: list[str]
-) -> None:
-    status, said = run(capsys, monkeypatch, "policy", "set", *changes)
+def test_a_change_reads_name_value(changes: list[str]) -> None:
+    status, said = run("policy", "set", *changes)
     assert status == 2
     assert "name=value" in said
 
 
 def test_a_run_directory_that_cannot_be_written_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setenv("STEERSMAN_RUN_DIR", str(file))
     monkeypatch.setattr("ingest.crew.Crew.stop_on_signals", lambda _: None)
     monkeypatch.setattr("ingest.logs.configure", lambda _: None)
-    status, said = run(capsys, monkeypatch, "up")
+    status, said = run("up")
     assert status == 2
     assert "STEERSMAN_RUN_DIR" in said
 
@@ -180,9 +162,7 @@ def test_importing_the_command_line_is_light() -> None:
 
 
 @pytest.mark.usefixtures("nowhere")
-def test_a_role_that_does_not_run_is_unhealthy(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, said = run(capsys, monkeypatch, "health", "learn")
+def test_a_role_that_does_not_run_is_unhealthy() -> None:
+    status, said = run("health", "learn")
     assert status == 1
     assert "no sign of life" in said

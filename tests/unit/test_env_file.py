@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import cli
 from ingest.env_file import FILE, Line, content_of, read_file, write_file
 from store.errors import SettingsInvalid
+from tests.command_line import run
 
 
 @pytest.fixture(autouse=True)
@@ -90,23 +89,10 @@ def test_a_folder_that_is_not_there_is_an_error_on_purpose(tmp_path: Path) -> No
         write_file("", tmp_path / "none" / "steersman.env")
 
 
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
-) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["steersman", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    said = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, said.out + said.err
-
-
-def test_commands_read_the_file_and_the_environment_wins(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_read_the_file_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     FILE.write_text("STEERSMAN_HTTP_PORT=9001\nSTEERSMAN_LOG_LEVEL=ERROR\n")
     monkeypatch.setenv("STEERSMAN_LOG_LEVEL", "DEBUG")
-    status, said = run(capsys, monkeypatch, "settings")
+    status, said = run("settings")
     assert status == 0
     assert f"# from {FILE.absolute()}: STEERSMAN_HTTP_PORT\n" in said
     assert "STEERSMAN_HTTP_PORT=9001\n" in said
@@ -124,25 +110,21 @@ def test_commands_read_the_file_and_the_environment_wins(
 )
 @pytest.mark.parametrize("command", [("settings",), ("dlq", "list")])
 def test_errors_name_the_file_where_the_value_is_the_files(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     text: str,
     says: str,
     command: tuple[str, ...],
 ) -> None:
     FILE.write_text(text)
-    status, said = run(capsys, monkeypatch, *command)
+    status, said = run(*command)
     assert status == 2
     assert says in said
     where = "see also" if "_*" in said or "log_level" in said else "in"
     assert said.endswith(f" ({where} {FILE.absolute()})\n")
 
 
-def test_errors_of_the_environment_do_not_blame_the_file(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_environment_do_not_blame_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     FILE.write_text("STEERSMAN_HTTP_PORT=9001")
     monkeypatch.setenv("STEERSMAN_HTTP_PORT", "many")
-    status, said = run(capsys, monkeypatch, "settings")
+    status, said = run("settings")
     assert status == 2
     assert FILE.name not in said

@@ -15,9 +15,9 @@ from online.comparator import Comparator, probability
 from online.route import Choice, route
 from online.state import RoutingState
 from store.records import FOLDS, FloatArray, Reason
-from tests.factories import prompt
+from tests.factories import embedding, prompt
 from tests.unit.state_fakes import STRONG, scorer, state
-from tests.unit.test_route import candidates, vector
+from tests.unit.test_route import candidates
 
 FINITE = st.floats(-1e3, 1e3)
 ROW = npst.arrays(np.float64, 4, elements=FINITE)
@@ -105,7 +105,7 @@ def test_a_judged_pair_is_won_by_quality_beyond_the_margin_and_by_cost_within(
 
 
 def chosen(made: RoutingState, n: int) -> Choice:
-    return route(prompt(f"r{n}"), vector(n), made, fold=n % FOLDS)
+    return route(prompt(f"r{n}"), embedding(n), made, fold=n % FOLDS)
 
 
 def test_the_comparator_is_asked_exactly_below_tau() -> None:

@@ -28,7 +28,6 @@ from store.clock import ManualClock
 from store.errors import SettingsInvalid
 from store.memory import MemoryLedger
 from store.records import ExpertId, ExpertStatus, Price
-from tests import fake_endpoints
 from tests.factories import NOON
 from tests.fake_endpoints import Endpoints
 
@@ -42,12 +41,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [n for n in os.environ if n.startswith("STEERSMAN_")]:
         monkeypatch.delenv(name)
     return tmp_path
-
-
-@pytest.fixture
-def endpoints() -> Iterator[Endpoints]:
-    with fake_endpoints.running() as found:
-        yield found
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,19 +35,12 @@ from store.errors import (
 )
 from store.memory import MemoryLedger
 from store.records import Price, RequestId
-from tests import fake_endpoints
 from tests.factories import CHEAP, NOON, STRONG, expert, settings
 from tests.fake_endpoints import Endpoints
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a-text-that-no-error-may-hold"  # noqa: S105
 ASKED = "Ann has 12 pears and finds 30 more pears. How many pears has she now?"
-
-
-@pytest.fixture
-def endpoints() -> Iterator[Endpoints]:
-    with fake_endpoints.running() as found:
-        yield found
 
 
 def judge_at(url: str, *, key_env: str = "", clock: Clock | None = None) -> LlmJudge:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.request
 
 import pytest
@@ -12,6 +11,7 @@ from store.errors import SettingsInvalid
 from store.memory import MemoryLedger
 from store.records import Reason
 from tests import factories
+from tests.contract.apache_kafka import free_ports
 
 
 def value_of(metrics: Metrics, series: str) -> float:
@@ -104,9 +104,7 @@ def test_the_ledger_is_looked_at_when_asked() -> None:
 def test_a_role_without_http_answers_scrapes_on_the_loopback_address_until_it_ends() -> None:
     metrics = Metrics()
     metrics.set("stream_lag", 7.0, topic="router.responses", partition="0")
-    with socket.socket() as found:
-        found.bind((LOOPBACK, 0))
-        port = found.getsockname()[1]
+    (port,) = free_ports(1)
     with metrics.answering(port):
         with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=5.0) as reply:
             told = reply.read().decode()

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,13 +24,12 @@ from store.records import (
     SAFE,
     ExpertId,
     ExpertStatus,
-    Float32Array,
     Reason,
     RequestId,
     TaskStatus,
 )
 from tests import factories
-from tests.factories import prompt
+from tests.factories import embedding, prompt
 from tests.unit import story
 from tests.unit.loop_fakes import (
     QUALITY,
@@ -48,16 +46,10 @@ from tests.unit.loop_fakes import (
     state_of,
     traffic,
 )
-from tests.unit.state_fakes import DIMENSION, NAMES, state
+from tests.unit.state_fakes import NAMES, state
 
 NEW = ExpertId("new")
 S = ExpertStatus
-
-
-def vector(seed: int) -> Float32Array:
-    drawn = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
-    unit: Float32Array = drawn / np.linalg.norm(drawn)
-    return unit
 
 
 def in_mode(made: RoutingState, mode: str) -> RoutingState:
@@ -81,8 +73,10 @@ def test_observing_serves_the_reference_and_notes_what_apply_would_serve(
     number: int, fold: int, made: RoutingState, degraded: bool
 ) -> None:
     asked = prompt(f"r{number}")
-    applied = route(asked, vector(number), made, fold=fold, degraded=degraded)
-    observed = route(asked, vector(number), in_mode(made, "observe"), fold=fold, degraded=degraded)
+    applied = route(asked, embedding(number), made, fold=fold, degraded=degraded)
+    observed = route(
+        asked, embedding(number), in_mode(made, "observe"), fold=fold, degraded=degraded
+    )
     assert (observed.expert, observed.reason, observed.propensity) == (
         made.policy.reference,
         Reason.OBSERVED,
@@ -98,7 +92,7 @@ def test_observing_serves_the_reference_and_notes_what_apply_would_serve(
 def test_off_serves_the_reference_and_looks_at_nothing(
     number: int, fold: int, made: RoutingState
 ) -> None:
-    found = route(prompt(f"r{number}"), vector(number), in_mode(made, "off"), fold=fold)
+    found = route(prompt(f"r{number}"), embedding(number), in_mode(made, "off"), fold=fold)
     assert (found.expert, found.reason, found.propensity) == (
         made.policy.reference,
         Reason.OFF,
@@ -110,7 +104,7 @@ def test_off_serves_the_reference_and_looks_at_nothing(
 @pytest.mark.parametrize("mode", ["apply", "observe", "off"])
 def test_a_pin_is_served_in_every_mode(mode: str) -> None:
     asked = prompt("r1", pinned_expert=NAMES[2])
-    found = route(asked, vector(1), in_mode(state(), mode), fold=0)
+    found = route(asked, embedding(1), in_mode(state(), mode), fold=0)
     assert (found.expert, found.reason, found.would_serve) == (NAMES[2], Reason.PINNED, None)
 
 
@@ -119,7 +113,7 @@ def test_a_state_without_a_scorer_still_serves_by_mode(mode: str) -> None:
     cold = replace(
         state(threshold=SAFE), model=None, safe_reason=Reason.SAFE_COLD, effective_labels=0.0
     )
-    found = route(prompt("r1"), vector(1), in_mode(cold, mode), fold=0)
+    found = route(prompt("r1"), embedding(1), in_mode(cold, mode), fold=0)
     assert found.expert == STRONG
     assert found.reason == {"observe": Reason.OBSERVED, "off": Reason.OFF}[mode]
     assert found.would_reason == {"observe": Reason.SAFE_COLD, "off": None}[mode]

@@ -18,9 +18,9 @@ from online.state import RoutingState
 from store.errors import EventRejected
 from store.needs import Capabilities, Needs, check_capabilities
 from store.records import SAFE, ExpertId, ExpertStatus, Reason, RequestId
-from tests.factories import prompt
+from tests.factories import embedding, prompt
 from tests.unit.state_fakes import NAMES, STRONG, scorer, state
-from tests.unit.test_route import candidates, vector
+from tests.unit.test_route import candidates
 
 A, B, C, D = NAMES[1:5]
 EVERYTHING = Capabilities(tools=True, json_mode=True, regions=("eu",))
@@ -36,7 +36,7 @@ def declared(made: RoutingState, can: Mapping[ExpertId, Capabilities]) -> Routin
 
 
 def choose(made: RoutingState, number: int, **asked: Any) -> Choice:
-    return route(prompt(f"r{number}", **asked), vector(number), made, fold=0)
+    return route(prompt(f"r{number}", **asked), embedding(number), made, fold=0)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_what_the_reference_cannot_serve_is_refused(
     limits = Capabilities(context_tokens=9_000, max_output_tokens=500, regions=("us",))
     made = declared(state(threshold=threshold), {STRONG: limits, A: EVERYTHING})
     with pytest.raises(EventRejected, match=says) as refused:
-        route(prompt(needs=needs), vector(1), made, fold=0, degraded=degraded)
+        route(prompt(needs=needs), embedding(1), made, fold=0, degraded=degraded)
     assert refused.value.code == "reference_cannot_serve"
     assert refused.value.field == field
 

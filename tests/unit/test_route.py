@@ -22,28 +22,21 @@ from store.records import (
     SAFE,
     ExpertId,
     ExpertStatus,
-    Float32Array,
     FloatArray,
     Reason,
     RequestId,
 )
-from tests.factories import prompt
-from tests.unit.state_fakes import DIMENSION, NAMES, STRONG, scorer, state
+from tests.factories import embedding, prompt
+from tests.unit.state_fakes import NAMES, STRONG, scorer, state
 
 A, B, C = NAMES[1:4]
-
-
-def vector(seed: int) -> Float32Array:
-    drawn = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
-    unit: Float32Array = drawn / np.linalg.norm(drawn)
-    return unit
 
 
 def choose(made: RoutingState, request: str = "r1", *, seed: int = 0, **changes: Any) -> Choice:
     fold = changes.pop("fold", 0)
     degraded = changes.pop("degraded", False)
     asked = prompt(request, **changes)
-    return route(asked, vector(seed), made, fold=fold, degraded=degraded)
+    return route(asked, embedding(seed), made, fold=fold, degraded=degraded)
 
 
 def candidates(choice: Choice) -> set[ExpertId]:
@@ -103,7 +96,7 @@ def test_at_safe_the_reference_serves_for_certain(number: int) -> None:
 
 def scores_of(made: RoutingState, request: str, seed: int) -> FloatArray:
     assert made.model is not None
-    quality = score(made.model, vector(seed)[None], excluded=0).quality
+    quality = score(made.model, embedding(seed)[None], excluded=0).quality
     row: FloatArray = jittered(quality, [RequestId(request)], made.model.columns)[0]
     return row
 
@@ -112,7 +105,7 @@ def scores_of(made: RoutingState, request: str, seed: int) -> FloatArray:
 def test_a_request_is_served_by_the_entry_that_never_saw_its_fold(fold: int) -> None:
     made = state(threshold=0.0)
     assert made.model is not None
-    quality = score(made.model, vector(3)[None], excluded=fold).quality
+    quality = score(made.model, embedding(3)[None], excluded=fold).quality
     expected = jittered(quality, [RequestId("r1")], made.model.columns)[0]
     found = choose(made, seed=3, fold=fold)
     assert [r.score for r in found.retrieved] == expected.tolist()

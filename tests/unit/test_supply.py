@@ -70,7 +70,7 @@ def test_the_labels_to_the_floor_are_those_the_rolling_rule_needs(
     assert simulated(0, needed - 1, policy) < FLOOR
 
 
-def test_the_default_settings_need_138_labels_at_least() -> None:
+def test_the_default_settings_need_139_labels() -> None:
     policy = settings(label_rate=1.0)
     assert labels_to_floor(0.0, policy=replace(policy, age_half_life_requests=2**31 - 1)) == 139
 
