@@ -95,6 +95,11 @@ class OpenAIClient(Body):
     api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,99}$")] | None = (
         Field(default=None, description="Environment variable that holds the key.")
     )
+    family: Name | None = Field(
+        default=None,
+        description="Who made the model, such as google; told by its name unless given. No judge"
+        " of the same family judges its answers.",
+    )
 
 
 Tokens = Annotated[int, Field(ge=1, le=LARGEST_TOKENS)]

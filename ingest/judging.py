@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ingest.settings import JudgeSettings
-from judge.llm import llm_judge
-from judge.port import Judge, Question, Reply
+from judge.llm import LlmJudge
+from judge.pairs import Panel
+from judge.port import Judge
 from judge.recorded import RecordedJudge
-from online.clients import ClientFactory, Endpoint, ExpertClient, OpenAiClient, endpoint_of
+from online.clients import Chat, ClientFactory, Endpoint, ExpertClient, OpenAiClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic
 from store.clock import Clock
 from store.errors import ExpertUnavailable, JudgeUnavailable
@@ -20,8 +22,8 @@ FRESH_S = 1.0
 """Seconds before the policy is read again."""
 
 
-class PolicyJudge:
-    """The judge that the policy in force names, with its margin.
+class PolicyPanel:
+    """The panel that the policy in force names, with its margin.
 
     A judge that is not configured counts as an outage: tasks wait, λ ages, an alert says why.
     """
@@ -30,24 +32,18 @@ class PolicyJudge:
         self,
         ledger: Ledger,
         traffic: RecordedTraffic | None,
-        settings: JudgeSettings,
+        settings: Sequence[JudgeSettings],
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._traffic = traffic
         self._settings = settings
         self._clock = clock
-        self._made: tuple[int, Judge] | None = None
+        self._made: tuple[int, Panel] | None = None
         self._look_again = -math.inf
 
-    @property
-    def version(self) -> str:
-        return self._judge().version
-
-    def compare(self, question: Question) -> Reply:
-        return self._judge().compare(question)
-
-    def _judge(self) -> Judge:
+    def __call__(self) -> Panel:
+        """Return who judges now. Raises ``JudgeUnavailable``."""
         if self._made is not None and self._clock.monotonic() < self._look_again:
             return self._made[1]
         with self._ledger.begin() as tx:
@@ -60,16 +56,20 @@ class PolicyJudge:
             self._made = (version, self._configured(policy))
         return self._made[1]
 
-    def _configured(self, policy: PolicySettings) -> Judge:
+    def _configured(self, policy: PolicySettings) -> Panel:
         match policy.judge:
             case "recorded" if self._traffic is not None:
-                return RecordedJudge(self._traffic, margin=policy.margin)
-            case "llm" if self._settings.base_url:
-                return llm_judge(endpoint_of_judge(self._settings), self._clock)
+                return Panel((RecordedJudge(self._traffic, margin=policy.margin),))
+            case "llm" if self._settings:
+                return Panel(tuple(self._asking(one) for one in self._settings))
         raise JudgeUnavailable(
             f"the judge {policy.judge!r} is not configured in this process: `recorded` needs"
             " STEERSMAN_RECORDED, `llm` needs STEERSMAN_JUDGE_BASE_URL and STEERSMAN_JUDGE_MODEL"
         )
+
+    def _asking(self, settings: JudgeSettings) -> Judge:
+        """Return the judge that asks an endpoint, in what every such judge is wrapped in."""
+        return LlmJudge(Chat(endpoint_of_judge(settings)), self._clock, family=settings.family)
 
 
 def endpoint_of_judge(settings: JudgeSettings) -> Endpoint:

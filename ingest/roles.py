@@ -23,7 +23,7 @@ from ingest.handler import RequestHandler, ResponseHandler
 from ingest.http import build_app
 from ingest.http_context import HttpContext
 from ingest.http_serve import serve
-from ingest.judging import PolicyJudge, client_factory
+from ingest.judging import PolicyPanel, client_factory
 from ingest.live import Live, StateWatcher
 from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher, Sweeper
@@ -156,7 +156,7 @@ class Roles:
         clients = client_factory(self.traffic)
         worker = JudgeWorker(
             self._ledger,
-            PolicyJudge(self._ledger, self.traffic, self._settings.judge, self._clock),
+            PolicyPanel(self._ledger, self.traffic, self._settings.judges, self._clock),
             clients,
             self._clock,
             name=f"{self._settings.replica}-{os.getpid()}",

@@ -6,11 +6,13 @@ import ipaddress
 import math
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ingest.topics import KafkaSettings
+from judge.families import family_of
 from store.errors import SettingsInvalid
 from store.retention import RetentionSettings
 
@@ -54,7 +56,7 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeSettings:
-    """``STEERSMAN_JUDGE_*``: the language model that policy ``judge=llm`` asks."""
+    """``STEERSMAN_JUDGE_*``: a language model that policy ``judge=llm`` asks."""
 
     base_url: str = ""
     """OpenAI-compatible endpoint of the judge, with /v1; empty: there is no LLM judge."""
@@ -62,6 +64,8 @@ class JudgeSettings:
     """The endpoint's model name; part of every label's judge version."""
     api_key_env: str = ""
     """Name of the variable that holds the judge's key, never the key; empty for none."""
+    family: str = ""
+    """Who made the model, such as google; empty: told by its name."""
     input_usd_per_mtok: float = 0.0
     """USD per million input tokens of the judge."""
     output_usd_per_mtok: float = 0.0
@@ -109,6 +113,8 @@ class ProcessSettings:
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
+    second_judge: JudgeSettings = field(default_factory=JudgeSettings)
+    third_judge: JudgeSettings = field(default_factory=JudgeSettings)
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
     run_dir: Path = Path(".run")
@@ -136,5 +142,29 @@ class ProcessSettings:
             problems.append("replica must not be empty")
         if not self.encoder:
             problems.append("encoder must not be empty")
+        problems += _panel_problems((self.judge, self.second_judge, self.third_judge))
         if problems:
             raise SettingsInvalid("; ".join(problems))
+
+    @property
+    def judges(self) -> tuple[JudgeSettings, ...]:
+        """Return the judges that are configured: none, one, or a panel of two or three."""
+        all_three = (self.judge, self.second_judge, self.third_judge)
+        return tuple(judge for judge in all_three if judge.base_url)
+
+
+def _panel_problems(judges: Sequence[JudgeSettings]) -> list[str]:
+    places = [bool(judge.base_url) for judge in judges]
+    models = [judge.model for judge in judges if judge.base_url]
+    families = [judge.family.lower() or family_of(judge.model) for judge in judges if judge.model]
+    problems = []
+    if sorted(places, reverse=True) != places:
+        problems.append("a second_judge needs a judge before it, a third_judge both")
+    if len(set(models)) < len(models):
+        problems.append(f"each judge must be a model of its own, got {', '.join(models)}")
+    elif len(set(families)) < len(families):
+        problems.append(
+            f"the judges must be of different families, got {', '.join(families)}: those of one"
+            " make the same mistakes; set judge_family where the model's name tells it wrong"
+        )
+    return problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from judge.families import family_of_expert
 from online.clients import Answer, ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
@@ -28,19 +29,24 @@ class Gathered:
     """Everything the judge is shown."""
 
     prompt: str
+    tenant: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
     """Of the reference and of the task's experts, without those that left the pool."""
     silent: dict[ExpertId, str]
     """Experts that never answered, with the last problem; a loss for risk."""
+    families: dict[ExpertId, str]
+    """Of the experts that the ledger knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     prompt: str
+    tenant: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
     missing: list[Expert]
+    families: dict[ExpertId, str]
 
 
 class Answers:
@@ -104,9 +110,11 @@ class Answers:
             self._store(task.request_id, asked, failed)
         return Gathered(
             prompt=known.prompt,
+            tenant=known.tenant,
             reference=known.reference,
             answers={**known.answers, **asked},
             silent=silent,
+            families=known.families,
         )
 
     def _known(self, task: JudgeTask) -> _Known | None:
@@ -118,7 +126,11 @@ class Answers:
             served = tx.responses.find(task.request_id)
             answers: dict[ExpertId, Answer] = {}
             missing: list[Expert] = []
+            families: dict[ExpertId, str] = {}
             for name in (*task.experts, decision.reference):
+                expert = tx.experts.find(name)
+                if expert is not None:
+                    families[name] = family_of_expert(expert)
                 found = (
                     served
                     if served is not None and served.expert == name
@@ -126,11 +138,18 @@ class Answers:
                 )
                 if found is not None:
                     answers[name] = Answer(text=found.text, cost_usd=found.cost_usd or 0.0)
-                elif (expert := tx.experts.find(name)) is not None and expert.status not in _GONE:
+                elif expert is not None and expert.status not in _GONE:
                     missing.append(expert)
             if decision.reference not in {*answers, *(expert.name for expert in missing)}:
                 raise ExpertUnavailable(f"the reference {decision.reference} has left the pool")
-        return _Known(prompt=prompt, reference=decision.reference, answers=answers, missing=missing)
+        return _Known(
+            prompt=prompt,
+            tenant=decision.tenant,
+            reference=decision.reference,
+            answers=answers,
+            missing=missing,
+            families=families,
+        )
 
     def _failures(
         self, task: JudgeTask, expert: ExpertId, problem: ExpertUnavailable

@@ -75,7 +75,7 @@ class Chat:
     def __init__(
         self, endpoint: Endpoint, *, timeout_s: float = TIMEOUT_S, retries: int = RETRIES
     ) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
         self._client = openai.OpenAI(
             base_url=endpoint.base_url,
@@ -101,11 +101,11 @@ class Chat:
             No answer after retries. Neither message holds anything that was sent or received.
         """
         if not self._key:
-            raise EndpointUnavailable(f"the variable {self._endpoint.api_key_env} is not set")
+            raise EndpointUnavailable(f"the variable {self.endpoint.api_key_env} is not set")
         started = time.monotonic()
         try:
             reply = self._client.chat.completions.create(
-                model=self._endpoint.model,
+                model=self.endpoint.model,
                 messages=[{"role": m.role, "content": m.content} for m in messages],  # type: ignore[misc]
                 max_tokens=max_tokens,
                 temperature=openai.omit if temperature is None else temperature,
@@ -127,7 +127,7 @@ class Chat:
         asked = sum(count_tokens(m.content) for m in messages)
         read = _tokens_of(reply.usage, "prompt_tokens", asked)
         written = _tokens_of(reply.usage, "completion_tokens", count_tokens(text))
-        price = self._endpoint.price
+        price = self.endpoint.price
         return Answer(
             text=text,
             cost_usd=expected_cost(price, input_tokens=read, mean_output_tokens=written),

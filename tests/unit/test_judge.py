@@ -116,7 +116,13 @@ def test_grades_are_averaged_over_the_calls() -> None:
 def question(first: ExpertId = CHEAP, second: ExpertId = STRONG) -> Question:
     answer = Answer(text=None, cost_usd=0.0)
     return Question(
-        request_id=R1, prompt="?", expert_a=first, answer_a=answer, expert_b=second, answer_b=answer
+        request_id=R1,
+        tenant="default",
+        prompt="?",
+        expert_a=first,
+        answer_a=answer,
+        expert_b=second,
+        answer_b=answer,
     )
 
 

@@ -11,9 +11,10 @@ import pytest
 from openai._constants import MAX_RETRY_AFTER_DELAY
 
 from judge.batch import BATCH, LEASE_S, RETRY_AFTER_S
+from judge.pairs import UNREADABLE_TRIES, Panel
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
-from judge.worker import MAX_ATTEMPTS, UNREADABLE_TRIES, JudgeWorker
+from judge.worker import MAX_ATTEMPTS, JudgeWorker
 from online.clients import RETRIES, TIMEOUT_S, Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
@@ -38,6 +39,10 @@ class ScriptedJudge:
     """Prefers nothing; does what it is told at each call."""
 
     version = "scripted-1"
+    family: str | None = None
+
+    def most_usd(self, question: Question) -> float:
+        return 0.001
 
     def __init__(self, *events: Event | Exception | None) -> None:
         self.events = list(events)
@@ -87,7 +92,7 @@ class Bench:
 
         return JudgeWorker(
             self.ledger,
-            judge,
+            lambda: Panel((judge,)),
             client,
             self.clock,
             name=name,
@@ -479,3 +484,33 @@ def test_probes_label_with_their_purpose() -> None:
     bench = Bench(purpose=PROBE)
     bench.worker(ScriptedJudge()).step()
     assert {x.purpose for x in bench.labels()} == {PROBE}
+
+
+def test_a_judge_that_is_related_to_an_expert_is_away_for_it_and_says_what_to_do() -> None:
+    bench = Bench()
+    related = ScriptedJudge()
+    related.family = str(MID)  # a recorded expert's family is told by its name
+    bench.worker(related).step()
+    assert bench.counts() == {"pending": 1}
+    assert related.asked == []
+    bench.clock.advance(RETRY_AFTER_S)
+    with bench.ledger.begin() as tx:
+        [waiting] = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
+    assert waiting.attempts == 1
+    assert "STEERSMAN_SECOND_JUDGE_BASE_URL" in (waiting.last_error or "")
+
+
+def test_a_panels_labels_carry_its_version_and_its_verdicts_their_judges() -> None:
+    bench = Bench()
+    one, two, third = ScriptedJudge(), ScriptedJudge(), ScriptedJudge()
+    two.version, third.version = "scripted-2", "scripted-3"
+    panel = Panel((one, two, third))
+    worker = bench.worker(one)
+    worker._panel = lambda: panel
+    worker.step()
+    assert {x.judge_version for x in bench.labels()} == {panel.version}
+    assert outcomes(bench.labels()) == {CHEAP: (1, 0.5), MID: (1, 0.5), STRONG: (1, 0.5)}
+    with bench.ledger.begin() as tx:
+        verdicts = tx.labels.verdicts_of(RequestId("r0"))
+    assert Counter(v.judge_version for v in verdicts) == {"scripted-1": 4, "scripted-2": 4}
+    assert third.asked == []

@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.judging import PolicyJudge, client_factory, endpoint_of_judge
-from ingest.settings import JudgeSettings
+from ingest.judging import PolicyPanel, client_factory, endpoint_of_judge
+from ingest.settings import JudgeSettings, ProcessSettings
 from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.port import Question
 from judge.template import LONGEST, TEMPLATE_HASH, comparison
 from judge.verdict import read_verdict
 from online.clients import Answer, Chat, Endpoint, Message
+from store import environ
 from store.clock import Clock, ManualClock
 from store.errors import (
     EndpointUnavailable,
@@ -46,12 +47,13 @@ ASKED = "Ann has 12 pears and finds 30 more pears. How many pears has she now?"
 def judge_at(url: str, *, key_env: str = "", clock: Clock | None = None) -> LlmJudge:
     price = Price(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
     endpoint = Endpoint(base_url=url, model="judge", api_key_env=key_env, price=price)
-    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), "judge", clock or ManualClock(NOON))
+    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), clock or ManualClock(NOON))
 
 
 def question(a: str | None, b: str | None, *, prompt: str = ASKED) -> Question:
     return Question(
         request_id=RequestId("r1"),
+        tenant="default",
         prompt=prompt,
         expert_a=CHEAP,
         answer_a=Answer(text=a, cost_usd=0.0),
@@ -342,17 +344,17 @@ def test_model_and_template_are_the_judge_version() -> None:
     assert re.fullmatch(r"[0-9a-f]{12}", TEMPLATE_HASH)
 
 
-def policy_judge(judge: str, configured: JudgeSettings) -> PolicyJudge:
+def policy_panel(judge: str, *configured: JudgeSettings) -> PolicyPanel:
     clock = ManualClock(NOON)
     ledger = MemoryLedger(clock=clock)
     with ledger.begin() as tx:
         tx.policies.set(replace(settings(), judge=judge), actor="test", now=NOON)
-    return PolicyJudge(ledger, None, configured, clock)
+    return PolicyPanel(ledger, None, configured, clock)
 
 
 def test_the_policy_names_the_configured_judge(endpoints: Endpoints) -> None:
     configured = JudgeSettings(base_url=endpoints.url, model="judge", input_usd_per_mtok=1.0)
-    made = policy_judge("llm", configured)
+    (made,) = policy_panel("llm", configured)().judges
     assert made.compare(question("42", "43")).preference == 1.0
     assert made.version.startswith("llm-judge-")
     assert endpoint_of_judge(configured).price == Price(input_usd_per_mtok=1.0)
@@ -366,7 +368,7 @@ def test_a_judge_that_is_not_configured_is_an_outage_that_says_what_to_set(
     judge: str, missing: str
 ) -> None:
     with pytest.raises(JudgeUnavailable, match=missing):
-        policy_judge(judge, JudgeSettings()).compare(question("42", "43"))
+        policy_panel(judge)()
 
 
 @pytest.mark.parametrize(
@@ -387,3 +389,49 @@ def test_wrong_judge_settings_are_refused_and_keys_are_not_repeated(wrong: dict[
     with pytest.raises(SettingsInvalid) as refused:
         JudgeSettings(**wrong)  # type: ignore[arg-type]
     assert "sk-a-key" not in str(refused.value)
+
+
+def test_no_call_costs_more_than_was_said_before(endpoints: Endpoints) -> None:
+    judge = judge_at(endpoints.url)
+    for a, b in (("42", "43"), ("42 " * 5_000, "43 \U0001f95a" * 9_000)):
+        asked = question(a, b)
+        most = judge.most_usd(asked)
+        shown = sum(len(m["content"].encode()) for m in endpoints.last.get("messages", []))
+        assert judge.compare(asked).cost_usd < most
+        assert shown / 1e6 < most
+    assert judge.most_usd(question(None, "42")) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "problem"),
+    [
+        (JudgeSettings(), JudgeSettings(base_url="http://h/v1", model="claude-3"), "before it"),
+        (JudgeSettings(base_url="http://h/v1", model="gemma-3"), JudgeSettings(), "google, google"),
+        (
+            JudgeSettings(base_url="http://h/v1", model="gemini-2.5", family="other"),
+            JudgeSettings(),
+            "of its own",
+        ),
+    ],
+)
+def test_a_panel_needs_judges_of_different_families(
+    second: JudgeSettings, third: JudgeSettings, problem: str
+) -> None:
+    first = JudgeSettings(base_url="http://h/v1", model="gemini-2.5")
+    with pytest.raises(SettingsInvalid, match=problem):
+        ProcessSettings(judge=first, second_judge=second, third_judge=third)
+
+
+def test_the_configured_judges_make_the_panel() -> None:
+    read = environ.read(
+        ProcessSettings,
+        {
+            "STEERSMAN_JUDGE_BASE_URL": "http://h/v1",
+            "STEERSMAN_JUDGE_MODEL": "gemini-2.5",
+            "STEERSMAN_SECOND_JUDGE_BASE_URL": "http://h/v1",
+            "STEERSMAN_SECOND_JUDGE_MODEL": "house-gemma",
+            "STEERSMAN_SECOND_JUDGE_FAMILY": "House",
+        },
+    )
+    panel = policy_panel("llm", *read.judges)()
+    assert [judge.family for judge in panel.judges] == ["google", "house"]
