@@ -75,7 +75,9 @@ class ResponseHandler:
     ) -> list[ResponseOutcome]:
         """Store answers and failed calls, each where it belongs."""
         answers = iter(tx.responses.record([r for r in batch if r.error is None]))
-        return [next(answers) if r.error is None else _failed(tx, r) for r in batch]
+        # The decision may come later, or never: the expert's health does not wait for it.
+        failed = iter(tx.calls.record([_failed(r, r.error) for r in batch if r.error is not None]))
+        return [next(answers) if r.error is None else _outcome(next(failed)) for r in batch]
 
     def on_feedback(self, feedback: Feedback) -> bool:
         """Store feedback; it never moves λ."""
@@ -114,16 +116,18 @@ class ResponseHandler:
         return tasks
 
 
-def _failed(tx: Transaction, response: ResponseReceived) -> ResponseOutcome:
-    call = FailedCall(
+def _failed(response: ResponseReceived, error: CallError) -> FailedCall:
+    return FailedCall(
         request_id=response.request_id,
         expert=response.expert,
         source="gateway",
-        error=response.error or CallError.UNAVAILABLE,
+        error=error,
         failed_at=response.received_at,
     )
-    # Its decision may come later, or never: the expert's health does not wait for it.
-    return ResponseOutcome.NEW if tx.calls.record([call]) else ResponseOutcome.DUPLICATE
+
+
+def _outcome(is_new: bool) -> ResponseOutcome:
+    return ResponseOutcome.NEW if is_new else ResponseOutcome.DUPLICATE
 
 
 class RequestHandler(ResponseHandler):

@@ -194,8 +194,10 @@ class FailedCall:
 class Calls(Protocol):
     """Calls of experts, as far as their health goes; a refusal is kept and never counted."""
 
-    def record(self, failed: Sequence[FailedCall]) -> int:
-        """Store what is new by key (request, expert, source); return how many."""
+    def record(self, failed: Sequence[FailedCall]) -> list[bool]:
+        """Store what is new by key (request, expert, source), the first of several; answer in the
+        order given whether it was.
+        """
         ...
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
