@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
-from store.health import Health
+from store.health import CallError, Health
 from store.ledger import Ledger
 from store.policy import OFF
 from store.records import Expert, RequestId
@@ -41,7 +41,7 @@ def claimed(health: Health, *, now: datetime) -> Health:
     return replace(health, probes=health.probes + 1, next_probe_at=now + next_wait(failed))
 
 
-def answered(health: Health, error: str | None, *, now: datetime) -> Health:
+def answered(health: Health, error: CallError | None, *, now: datetime) -> Health:
     """Return the health after a probe: answered, or failed with an error."""
     if error is not None:
         return replace(health, successes=0, error=error)
@@ -88,7 +88,7 @@ class Prober:
                     taken.append((expert, after))
         return taken
 
-    def _ask(self, expert: Expert, health: Health) -> str | None:
+    def _ask(self, expert: Expert, health: Health) -> CallError | None:
         """Return how the probe failed, None if it was answered."""
         try:
             self._clients(expert).ask(RequestId(f"probe-{health.probes}"), PROMPT)
