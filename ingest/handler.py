@@ -105,15 +105,16 @@ class ResponseHandler:
             if result is not ResponseOutcome.NEW or decision is None:
                 continue
             if decision.is_sampled:
-                tasks.append(
-                    JudgeTask(
-                        request_id=response.request_id,
-                        experts=decision.due_experts,
-                        purpose=TRAFFIC,
-                        created_at=self._clock.now(),
-                    )
-                )
+                tasks.append(self._task(decision))
         return tasks
+
+    def _task(self, decision: Decision) -> JudgeTask:
+        return JudgeTask(
+            request_id=decision.request_id,
+            experts=decision.due_experts,
+            purpose=TRAFFIC,
+            created_at=self._clock.now(),
+        )
 
 
 def _failed(response: ResponseReceived, error: CallError) -> FailedCall:
@@ -270,6 +271,7 @@ class RequestHandler(ResponseHandler):
             recorded = tx.decisions.record(good)
             fresh = [r.decision for r in recorded if r.is_new and r.decision is not None]
             outgoing = tx.outbox.add([announced(decision) for decision in fresh])
+            self._judge_failed(tx, [decision for decision in fresh if decision.is_sampled])
             for clash in recorded:
                 if clash.is_conflict:
                     tx.operations.record_conflict(
@@ -280,6 +282,14 @@ class RequestHandler(ResponseHandler):
             self._metrics.decided(decision)
         answers = iter(recorded)
         return [next(answers) if isinstance(d, Decided) else d for d in decided]
+
+    def _judge_failed(self, tx: Transaction, sampled: Sequence[Decision]) -> None:
+        """Have those judged whose call failed before the decision was stored: unlike an answer,
+        which waits for its decision, a failed call does not come again.
+        """
+        if sampled:
+            failed = tx.calls.failed({decision.request_id for decision in sampled})
+            tx.tasks.add([self._task(one) for one in sampled if one.request_id in failed])
 
     def _within_budget(
         self, tx: Transaction, good: Sequence[Decided], state: RoutingState

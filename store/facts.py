@@ -200,6 +200,10 @@ class Calls(Protocol):
         """
         ...
 
+    def failed(self, request_ids: Collection[RequestId]) -> set[RequestId]:
+        """Return those of the requests that have a failed call, refusals too."""
+        ...
+
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
         """Return the experts with counted failures on at least so many requests since."""
         ...

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from store.facts import FailedCall
 from store.health import CallError
 from store.memory_tables import Journal
-from store.records import ExpertId
+from store.records import ExpertId, RequestId
 
 
 class MemoryCalls:
@@ -29,6 +29,9 @@ class MemoryCalls:
             return False
         self._journal.put(self._held, key, call)
         return True
+
+    def failed(self, request_ids: Collection[RequestId]) -> set[RequestId]:
+        return set(request_ids) & {request_id for request_id, _, _ in self._held}
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
         failed = {(call.expert, call.request_id) for call in self._counted(after)}

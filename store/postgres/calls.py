@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from store.facts import FailedCall
 from store.health import CallError
-from store.postgres.batch import insert_returning_new
+from store.postgres.batch import any_of, insert_returning_new
 from store.postgres.rows import UNDATED, utc
 from store.postgres.tables import failed_calls, responses, shadow_answers
 from store.records import ExpertId, RequestId, day_of
@@ -37,6 +37,11 @@ class PostgresCalls:
         rows = [asdict(failed[place]) for place in first.values()]
         new = insert_returning_new(self._connection, failed_calls, rows)
         return [key in new and first[key] == place for place, key in enumerate(keys)]
+
+    def failed(self, request_ids: Collection[RequestId]) -> set[RequestId]:
+        of_them = failed_calls.c.request_id == any_of(request_ids)
+        found = select(failed_calls.c.request_id).where(of_them)
+        return {RequestId(name) for name in self._connection.scalars(found)}
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
         found = (

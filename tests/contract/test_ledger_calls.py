@@ -50,6 +50,18 @@ def test_attempts_for_one_request_are_one_failure_the_newest(ledger: Ledger) -> 
         assert tx.calls.suspects(after=NOON, at_least=3) == set()
 
 
+def test_requests_with_a_failed_call_are_found_refused_ones_too(ledger: Ledger) -> None:
+    r1, r2, r3 = (RequestId(f"r{n}") for n in (1, 2, 3))
+    with ledger.begin() as tx:
+        assert tx.calls.failed([r1]) == set()
+        tx.calls.record([failed(1), failed(1, expert=STRONG), failed(2), failed(4)])
+        tx.calls.record([failed(3, error=CallError.REFUSED)])
+    with ledger.begin() as tx:
+        assert tx.calls.failed([r1, r3, RequestId("r5")]) == {r1, r3}
+        assert tx.calls.failed([r2]) == {r2}
+        assert tx.calls.failed([]) == set()
+
+
 def test_failures_are_read_newest_first_and_refusals_are_not(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         tx.calls.record([failed(n) for n in (3, 1, 2)] + [failed(4, error=CallError.REFUSED)])

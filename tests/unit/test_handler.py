@@ -281,6 +281,25 @@ def test_a_failed_call_is_no_answer_and_leaves_room_for_one(desk: Desk) -> None:
         assert tx.tasks.counts()["pending"] == 1
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_call_that_failed_before_its_decision_was_stored_is_judged_all_the_same(
+    rate: float,
+) -> None:
+    desk = Desk(label_rate=rate)
+    early = factories.response("r1", expert=state_fakes.STRONG, error=CallError.REFUSED, text=None)
+    assert desk.handler.on_responses([early]) == [ResponseOutcome.NEW]
+    decided, _ = desk.decide(asked("r1"), asked("r2"))
+    with desk.ledger.begin() as tx:
+        tasks = tx.tasks.lease(worker="w", now=desk.clock.now(), lease_s=9.0, limit=9)
+    expected = [("r1", decided.due_experts)] if rate else []
+    assert [(task.request_id, task.experts) for task in tasks] == expected
+    assert decided.is_sampled == bool(rate)
+    assert desk.handler.on_responses([early]) == [ResponseOutcome.DUPLICATE]
+    desk.decide(asked("r1"))
+    with desk.ledger.begin() as tx:
+        assert sum(tx.tasks.counts().values()) == len(expected)
+
+
 def test_the_response_side_does_not_decide(desk: Desk) -> None:
     with pytest.raises(StoreUnavailable, match="wait for `serve`"):
         ResponseHandler(desk.ledger, desk.clock).on_prompts([asked("r1")])
