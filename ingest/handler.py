@@ -31,7 +31,6 @@ from store.records import (
     OutboxMessage,
     PromptReceived,
     Reason,
-    RequestId,
     ResponseReceived,
 )
 
@@ -59,7 +58,6 @@ class ResponseHandler:
         answers: whether it has labels must not depend on how the call went.
         """
         with self._ledger.begin() as tx:
-            decisions = tx.decisions.find_many({r.request_id for r in batch})
             known = {e.name for e in tx.experts.all()}
             answers = [self._checked(r, known) for r in batch]
             accepted = [a for a in answers if isinstance(a, ResponseReceived)]
@@ -67,7 +65,7 @@ class ResponseHandler:
             results: list[ResponseOutcome | EventRejected] = [
                 next(outcomes) if isinstance(a, ResponseReceived) else a for a in answers
             ]
-            tx.tasks.add(self._tasks(batch, results, decisions))
+            tx.tasks.add(self._tasks(tx, batch, results))
         return results
 
     def _recorded(
@@ -95,18 +93,16 @@ class ResponseHandler:
 
     def _tasks(
         self,
+        tx: Transaction,
         batch: Sequence[ResponseReceived],
         results: Sequence[ResponseOutcome | EventRejected],
-        decisions: dict[RequestId, Decision],
     ) -> list[JudgeTask]:
-        tasks = []
-        for response, result in zip(batch, results, strict=True):
-            decision = decisions.get(response.request_id)
-            if result is not ResponseOutcome.NEW or decision is None:
-                continue
-            if decision.is_sampled:
-                tasks.append(self._task(decision))
-        return tasks
+        pairs = zip(batch, results, strict=True)
+        new = [response.request_id for response, result in pairs if result is ResponseOutcome.NEW]
+        # Read only now: a decision that commits while the batch is stored takes its answer too.
+        decisions = tx.decisions.find_many(set(new))
+        found = [decisions[name] for name in new if name in decisions]
+        return [self._task(decision) for decision in found if decision.is_sampled]
 
     def _task(self, decision: Decision) -> JudgeTask:
         return JudgeTask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from store.facts import Recorded, ResponseOutcome
 from store.health import CallError
 from store.ledger import Transaction
 from store.memory import MemoryLedger
+from store.memory_facts import MemoryDecisions, MemoryResponses
 from store.needs import Capabilities, Needs
 from store.records import (
     OUTSIDE_PROMISE,
@@ -30,6 +32,7 @@ from store.records import (
     PromptReceived,
     Reason,
     RequestId,
+    ResponseReceived,
     TaskStatus,
 )
 from tests import factories
@@ -246,6 +249,24 @@ def test_only_a_sampled_request_is_judged(rate: float) -> None:
     with desk.ledger.begin() as tx:
         tasks = tx.tasks.counts()
     assert tasks.get(TaskStatus.PENDING, 0) == int(decided.is_sampled) == int(rate)
+
+
+def test_a_decision_that_commits_while_its_answer_is_stored_is_judged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: it was looked up before; the answer was then new and nobody's task."""
+
+    def after_the_decision(
+        responses: MemoryResponses, batch: Sequence[ResponseReceived]
+    ) -> list[ResponseOutcome]:
+        MemoryDecisions(responses._journal).record([factories.decided("r1")])
+        return [responses._record(response) for response in batch]
+
+    monkeypatch.setattr(MemoryResponses, "record", after_the_decision)
+    answer = factories.response("r1", expert=state_fakes.STRONG)
+    assert desk.handler.on_responses([answer]) == [ResponseOutcome.NEW]
+    with desk.ledger.begin() as tx:
+        assert tx.tasks.counts()["pending"] == 1
 
 
 def test_a_response_of_an_unknown_expert_costs_no_other(desk: Desk) -> None:
