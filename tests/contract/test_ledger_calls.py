@@ -11,21 +11,24 @@ from store.health import HEALTHY, CallError, Health
 from store.ledger import Ledger
 from store.records import AlertKind, ExpertId, ExpertStatus, RequestId
 from tests.contract.acts import at_once
-from tests.factories import CHEAP, NOON, STRONG, alert, decided, expert, later, response
+from tests.factories import (
+    CHEAP,
+    NOON,
+    STRONG,
+    alert,
+    decided,
+    expert,
+    failed_call,
+    later,
+    response,
+)
 
 S = ExpertStatus
 GONE = Health(was="certified", since=later(9), error="timeout", next_probe_at=later(39), episodes=1)
 
 
 def failed(number: int, **changes: object) -> FailedCall:
-    call = FailedCall(
-        request_id=RequestId(f"r{number}"),
-        expert=CHEAP,
-        source="gateway",
-        error=CallError.TIMEOUT,
-        failed_at=later(number),
-    )
-    return replace(call, **changes)  # type: ignore[arg-type]
+    return failed_call(f"r{number}", **({"failed_at": later(number)} | changes))
 
 
 def test_a_failure_counts_once_however_often_it_is_told(ledger: Ledger) -> None:
