@@ -302,9 +302,10 @@ class Labels(Protocol):
         """Return the number of labels."""
         ...
 
-    def arrived(self, *, since: datetime) -> Arrived:
-        """Count the traffic labels given at or after ``since``, probes left out; those of requests
-        decided on a day more than one before it may be missing.
+    def arrived(self, *, since: datetime, encoder: str) -> Arrived:
+        """Count the traffic labels given at or after ``since``, probes left out, on requests that
+        were embedded by that encoder, without erased ones: others are not learnt from. Those of
+        requests decided on a day more than one before ``since`` may be missing.
         """
         ...
 
