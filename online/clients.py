@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletion
 from online.costs import count_tokens, expected_cost
 from store.errors import EndpointRefused, EndpointUnavailable, EventRejected, ExpertUnavailable
 from store.health import CallError
+from store.needs import LARGEST_TOKENS
 from store.records import Expert, Price, RequestId
 
 MAX_OUTPUT_TOKENS = 2_048
@@ -22,8 +23,6 @@ RETRIES = 2
 """Further tries of a call, with backoff; the SDK honours Retry-After."""
 _REFUSES_THIS_CALL = frozenset({400, 413, 422})
 """Statuses that speak of what was sent (too long, filtered), not of the endpoint."""
-_MOST_TOKENS = 2**31 - 1
-"""What the ledger can hold; no model reads or writes as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +148,7 @@ def _text_of(content: object) -> str:
 def _tokens_of(usage: object, name: str, counted: int) -> int:
     """Return a count that the endpoint reports; our own where it cannot be one."""
     said = getattr(usage, name, None)
-    if not isinstance(said, int) or isinstance(said, bool) or not 0 <= said <= _MOST_TOKENS:
+    if not isinstance(said, int) or isinstance(said, bool) or not 0 <= said <= LARGEST_TOKENS:
         return counted
     return said
 
