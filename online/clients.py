@@ -12,6 +12,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from online.costs import count_tokens, expected_cost
+from store.addresses import is_http_url
 from store.errors import EndpointRefused, EndpointUnavailable, EventRejected, ExpertUnavailable
 from store.health import CallError
 from store.needs import LARGEST_TOKENS
@@ -203,7 +204,7 @@ def endpoint_of(client: Mapping[str, str], price: Price) -> Endpoint:
 
 
 def check_client(client: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the client settings, or raise ``EventRejected`` naming what is missing."""
+    """Return the client settings, or raise ``EventRejected`` naming what is missing or wrong."""
     kind = client.get("kind")
     needed = {"recorded": (), "openai": ("base_url", "model")}
     if kind not in needed:
@@ -215,4 +216,10 @@ def check_client(client: Mapping[str, str]) -> Mapping[str, str]:
             raise EventRejected(
                 "bad_client", f"a client of kind {kind} needs {name}", field=f"client.{name}"
             )
+    if kind == "openai" and not is_http_url(client["base_url"]):
+        raise EventRejected(
+            "bad_client",
+            "client.base_url must begin with http:// or https:// and name a host",
+            field="client.base_url",
+        )
     return client
