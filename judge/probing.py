@@ -95,4 +95,9 @@ class Prober:
         except ExpertUnavailable as problem:
             # An expert that cannot be probed at all (recorded traffic) has nothing against it.
             return problem.error
+        except Exception as unexpected:  # noqa: BLE001  one expert's problem is not the worker's end
+            # By type alone: a message may quote what was sent or received.
+            said = type(unexpected).__name__
+            log.error("expert.probe_failed", extra={"expert": expert.name, "problem": said})  # noqa: TRY400
+            return CallError.UNREADABLE
         return None
