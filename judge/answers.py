@@ -9,7 +9,6 @@ from online.clients import Answer, ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
 from store.facts import FailedCall
-from store.health import CallError
 from store.ledger import Ledger
 from store.records import (
     Expert,
@@ -142,7 +141,7 @@ class Answers:
             request_id=task.request_id,
             expert=expert,
             source=f"judge-{task.task_id}-{task.attempts}",
-            error=CallError(problem.error),
+            error=problem.error,
             failed_at=self._clock.now(),
         )
         return [call]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from judge.aggregate import is_settled, labels_of
 from judge.answers import Answers, Gathered
-from judge.batch import Batch
+from judge.batch import MAX_ATTEMPTS, Batch
 from judge.port import Judge, Question, Reply
 from judge.records import Announce, Finished, Publish, Recorder
 from online.chance import draw
@@ -33,7 +33,6 @@ from store.records import (
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 5
 UNREADABLE_TRIES = 2
 _NOBODY = ExpertId("")
 
