@@ -12,8 +12,8 @@ import re
 from urllib.parse import urlsplit
 
 from ingest.fields import Fields
-from ingest.settings import is_http_url
 from ingest.topics import KafkaSettings
+from store.addresses import is_http_url
 from store.errors import EventRejected
 from store.policy import PolicySettings
 from store.records import ExpertId

@@ -31,7 +31,6 @@ from store.records import (
     OutboxMessage,
     PromptReceived,
     Reason,
-    RequestId,
     ResponseReceived,
 )
 
@@ -59,7 +58,6 @@ class ResponseHandler:
         answers: whether it has labels must not depend on how the call went.
         """
         with self._ledger.begin() as tx:
-            decisions = tx.decisions.find_many({r.request_id for r in batch})
             known = {e.name for e in tx.experts.all()}
             answers = [self._checked(r, known) for r in batch]
             accepted = [a for a in answers if isinstance(a, ResponseReceived)]
@@ -67,7 +65,7 @@ class ResponseHandler:
             results: list[ResponseOutcome | EventRejected] = [
                 next(outcomes) if isinstance(a, ResponseReceived) else a for a in answers
             ]
-            tx.tasks.add(self._tasks(batch, results, decisions))
+            tx.tasks.add(self._tasks(tx, batch, results))
         return results
 
     def _recorded(
@@ -75,7 +73,9 @@ class ResponseHandler:
     ) -> list[ResponseOutcome]:
         """Store answers and failed calls, each where it belongs."""
         answers = iter(tx.responses.record([r for r in batch if r.error is None]))
-        return [next(answers) if r.error is None else _failed(tx, r) for r in batch]
+        # The decision may come later, or never: the expert's health does not wait for it.
+        failed = iter(tx.calls.record([_failed(r, r.error) for r in batch if r.error is not None]))
+        return [next(answers) if r.error is None else _outcome(next(failed)) for r in batch]
 
     def on_feedback(self, feedback: Feedback) -> bool:
         """Store feedback; it never moves λ."""
@@ -93,37 +93,38 @@ class ResponseHandler:
 
     def _tasks(
         self,
+        tx: Transaction,
         batch: Sequence[ResponseReceived],
         results: Sequence[ResponseOutcome | EventRejected],
-        decisions: dict[RequestId, Decision],
     ) -> list[JudgeTask]:
-        tasks = []
-        for response, result in zip(batch, results, strict=True):
-            decision = decisions.get(response.request_id)
-            if result is not ResponseOutcome.NEW or decision is None:
-                continue
-            if decision.is_sampled:
-                tasks.append(
-                    JudgeTask(
-                        request_id=response.request_id,
-                        experts=decision.due_experts,
-                        purpose=TRAFFIC,
-                        created_at=self._clock.now(),
-                    )
-                )
-        return tasks
+        pairs = zip(batch, results, strict=True)
+        new = [response.request_id for response, result in pairs if result is ResponseOutcome.NEW]
+        # Read only now: a decision that commits while the batch is stored takes its answer too.
+        decisions = tx.decisions.find_many(set(new))
+        found = [decisions[name] for name in new if name in decisions]
+        return [self._task(decision) for decision in found if decision.is_sampled]
+
+    def _task(self, decision: Decision) -> JudgeTask:
+        return JudgeTask(
+            request_id=decision.request_id,
+            experts=decision.due_experts,
+            purpose=TRAFFIC,
+            created_at=self._clock.now(),
+        )
 
 
-def _failed(tx: Transaction, response: ResponseReceived) -> ResponseOutcome:
-    call = FailedCall(
+def _failed(response: ResponseReceived, error: CallError) -> FailedCall:
+    return FailedCall(
         request_id=response.request_id,
         expert=response.expert,
         source="gateway",
-        error=response.error or CallError.UNAVAILABLE,
+        error=error,
         failed_at=response.received_at,
     )
-    # Its decision may come later, or never: the expert's health does not wait for it.
-    return ResponseOutcome.NEW if tx.calls.record([call]) else ResponseOutcome.DUPLICATE
+
+
+def _outcome(is_new: bool) -> ResponseOutcome:
+    return ResponseOutcome.NEW if is_new else ResponseOutcome.DUPLICATE
 
 
 class RequestHandler(ResponseHandler):
@@ -266,6 +267,7 @@ class RequestHandler(ResponseHandler):
             recorded = tx.decisions.record(good)
             fresh = [r.decision for r in recorded if r.is_new and r.decision is not None]
             outgoing = tx.outbox.add([announced(decision) for decision in fresh])
+            self._judge_failed(tx, [decision for decision in fresh if decision.is_sampled])
             for clash in recorded:
                 if clash.is_conflict:
                     tx.operations.record_conflict(
@@ -276,6 +278,14 @@ class RequestHandler(ResponseHandler):
             self._metrics.decided(decision)
         answers = iter(recorded)
         return [next(answers) if isinstance(d, Decided) else d for d in decided]
+
+    def _judge_failed(self, tx: Transaction, sampled: Sequence[Decision]) -> None:
+        """Have those judged whose call failed before the decision was stored: unlike an answer,
+        which waits for its decision, a failed call does not come again.
+        """
+        if sampled:
+            failed = tx.calls.failed({decision.request_id for decision in sampled})
+            tx.tasks.add([self._task(one) for one in sampled if one.request_id in failed])
 
     def _within_budget(
         self, tx: Transaction, good: Sequence[Decided], state: RoutingState

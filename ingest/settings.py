@@ -9,10 +9,10 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ingest.topics import KafkaSettings
 from judge.families import family_of
+from store.addresses import is_http_url
 from store.errors import SettingsInvalid
 from store.retention import RetentionSettings
 
@@ -93,16 +93,6 @@ class JudgeSettings:
 def is_variable(name: str) -> bool:
     """Return whether an environment variable can have that name; keys rarely look like one."""
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
-
-
-def is_http_url(text: str) -> bool:
-    """Return whether a text is an address that an HTTP client could call."""
-    try:
-        parts = urlsplit(text)
-        named = parts.hostname is not None and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-    return named and parts.scheme in {"http", "https"} and not re.search(r"\s", text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

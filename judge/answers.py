@@ -10,7 +10,6 @@ from online.clients import Answer, ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
 from store.facts import FailedCall
-from store.health import CallError
 from store.ledger import Ledger
 from store.records import (
     Expert,
@@ -161,7 +160,7 @@ class Answers:
             request_id=task.request_id,
             expert=expert,
             source=f"judge-{task.task_id}-{task.attempts}",
-            error=CallError(problem.error),
+            error=problem.error,
             failed_at=self._clock.now(),
         )
         return [call]

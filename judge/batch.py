@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from judge.records import Finished, Recorder
@@ -18,6 +20,7 @@ LEASE_S = 600.0
 """Three quarters outlast the slowest call: every try at its time-out, and the longest waits between
 them that an endpoint may ask for."""
 RETRY_AFTER_S = 10.0
+MAX_ATTEMPTS = 5
 BATCH = 16
 FLUSH_S = 1.0
 """Finished tasks wait this long for others of their batch before they are stored."""
@@ -102,21 +105,36 @@ class Batch:
             self.flush()
 
     def flush(self) -> None:
-        """Store what is finished."""
+        """Store what is finished. What cannot be stored is judged again; once all its attempts are
+        spent not even its losses could be, and it ends without labels.
+        """
         finished, self._finished = self._finished, []
-        self._recorder.record(finished)
+        for task, problem in self._recorder.record(finished):
+            with self._losable(task):
+                if task.attempts <= MAX_ATTEMPTS:
+                    self.give_back(task, problem, counts=True)
+                else:
+                    self._bury(task, problem)
         self._flushed = self._clock.monotonic()
+
+    def _bury(self, task: JudgeTask, error: str) -> None:
+        with self._ledger.begin() as tx:
+            tx.tasks.bury(task.task_id or 0, worker=self._worker, error=error)
 
     def give_rest_back(self, why: str) -> None:
         """Let other workers have what waits."""
         waiting, self._waiting = self._waiting, []
         for task in waiting:
-            try:
+            with self._losable(task):
                 self.give_back(task, why, counts=False)
-            except LeaseLost:
-                log.warning(
-                    "judge.lease_lost", extra={"task": task.task_id, "worker": self._worker}
-                )
+
+    @contextmanager
+    def _losable(self, task: JudgeTask) -> Iterator[None]:
+        """Go on if another worker has the task."""
+        try:
+            yield
+        except LeaseLost:
+            log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._worker})
 
     def give_back(self, task: JudgeTask, error: str, *, counts: bool) -> None:
         """Return a task to be tried again later. Raises ``LeaseLost``."""

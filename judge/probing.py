@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
-from store.health import Health
+from store.health import CallError, Health
 from store.ledger import Ledger
 from store.policy import OFF
 from store.records import Expert, RequestId
@@ -41,7 +41,7 @@ def claimed(health: Health, *, now: datetime) -> Health:
     return replace(health, probes=health.probes + 1, next_probe_at=now + next_wait(failed))
 
 
-def answered(health: Health, error: str | None, *, now: datetime) -> Health:
+def answered(health: Health, error: CallError | None, *, now: datetime) -> Health:
     """Return the health after a probe: answered, or failed with an error."""
     if error is not None:
         return replace(health, successes=0, error=error)
@@ -88,11 +88,16 @@ class Prober:
                     taken.append((expert, after))
         return taken
 
-    def _ask(self, expert: Expert, health: Health) -> str | None:
+    def _ask(self, expert: Expert, health: Health) -> CallError | None:
         """Return how the probe failed, None if it was answered."""
         try:
             self._clients(expert).ask(RequestId(f"probe-{health.probes}"), PROMPT)
         except ExpertUnavailable as problem:
             # An expert that cannot be probed at all (recorded traffic) has nothing against it.
             return problem.error
+        except Exception as unexpected:  # noqa: BLE001  one expert's problem is not the worker's end
+            # By type alone: a message may quote what was sent or received.
+            said = type(unexpected).__name__
+            log.error("expert.probe_failed", extra={"expert": expert.name, "problem": said})  # noqa: TRY400
+            return CallError.UNREADABLE
         return None

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from store.errors import LeaseLost
+from store.errors import LeaseLost, StoreUnavailable
 from store.ledger import Ledger, Transaction
 from store.records import JudgeTask, Label, OutboxMessage, Verdict
 
@@ -28,7 +28,7 @@ class Finished:
 
 
 class Recorder:
-    """Stores finished tasks, many in one transaction; a lost lease drops that task's result only.
+    """Stores finished tasks, many in one transaction; what is wrong with one costs no other.
 
     Parameters
     ----------
@@ -46,23 +46,38 @@ class Recorder:
         self._announce = announce
         self._publish = publish
 
-    def record(self, finished: Sequence[Finished]) -> None:
-        """Store all in one transaction; if a lease was lost, each in one of its own."""
+    def record(self, finished: Sequence[Finished]) -> list[tuple[JudgeTask, str]]:
+        """Store all in one transaction; if that fails, each in one of its own.
+
+        The result of a task whose lease was lost is dropped. Return the tasks that are still ours
+        and could not be stored, each with the reason. Raises ``StoreUnavailable``.
+        """
         if not finished:
-            return
+            return []
         try:
             self._store(finished)
-        except LeaseLost:
-            for one in finished:
-                self._store_alone(one)
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001  whose fault it is shows when each is stored alone
+            alone = [(one.task, self._store_alone(one)) for one in finished]
+            return [(task, problem) for task, problem in alone if problem is not None]
+        return []
 
-    def _store_alone(self, one: Finished) -> None:
+    def _store_alone(self, one: Finished) -> str | None:
+        """Return why it cannot be stored; None if it was, or another worker has the task."""
+        task_id = one.task.task_id
         try:
             self._store([one])
         except LeaseLost:
-            log.warning(
-                "judge.lease_lost", extra={"task": one.task.task_id, "worker": self._worker}
-            )
+            log.warning("judge.lease_lost", extra={"task": task_id, "worker": self._worker})
+        except StoreUnavailable:
+            raise
+        except Exception as unexpected:  # noqa: BLE001  one task's problem is not the worker's end
+            # By type alone: a message may quote the prompt or an answer.
+            problem = f"its labels cannot be stored: {type(unexpected).__name__}"
+            log.error("judge.not_stored", extra={"task": task_id, "problem": problem})  # noqa: TRY400
+            return problem
+        return None
 
     def _store(self, finished: Sequence[Finished]) -> None:
         labels = [label for one in finished for label in one.labels]

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from online.admission import eligible, preference
 from online.chance import draw
-from online.state import RoutingState
+from online.route import admitted
+from online.state import PoolMember, RoutingState
 from store.policy import PolicySettings
 from store.records import ExpertId, ExpertStatus, RequestId, Retrieved
 from store.transitions import JUDGED
@@ -36,7 +36,7 @@ def is_anyone_judged(state: RoutingState) -> bool:
 
     Of the pool alone: whether a request is sampled must not depend on what it needs.
     """
-    return any(m.status in JUDGED and m.name != state.policy.reference for m in state.pool)
+    return bool(_judged(state))
 
 
 def due_experts(
@@ -52,11 +52,7 @@ def due_experts(
     rest. Who cannot serve the request is never asked (``excluded``): its prompt may not even go
     there.
     """
-    judged = [
-        m
-        for m in state.pool
-        if m.status in JUDGED and m.name != state.policy.reference and m.name not in excluded
-    ]
+    judged = [m for m in _judged(state) if m.name not in excluded]
     if len(judged) <= JUDGE_ALL_UP_TO:
         return tuple(m.name for m in judged)
     scores = {r.expert: r.score for r in retrieved if r.score is not None}
@@ -70,18 +66,14 @@ def due_experts(
     return (*best, *joining, *drawn)
 
 
+def _judged(state: RoutingState) -> list[PoolMember]:
+    return [m for m in state.pool if m.status in JUDGED and m.name != state.policy.reference]
+
+
 def _members(state: RoutingState, scores: Mapping[ExpertId, float]) -> set[ExpertId]:
     """Return C_λ at λ = 0: at most four, and not always the four of highest score."""
     model = state.model
     if model is None:
         return set()
-    row = np.array([[scores.get(name, np.nan) for name in model.columns]])
-    preferred = preference(
-        row,
-        model.relative_costs,
-        policy=state.policy.policy,
-        cost_weight=state.policy.cost_weight,
-    )
-    reference = model.columns.index(state.policy.reference)
-    found = eligible(row, preferred, state.certified, reference=reference)[0]
-    return {name for name, inside in zip(model.columns, found, strict=True) if inside}
+    row = np.array([scores.get(name, np.nan) for name in model.columns])
+    return {model.columns[i] for i in admitted(row, model, state, threshold=-np.inf)}

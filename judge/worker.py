@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from judge.aggregate import labels_of
 from judge.answers import Answers, Gathered
-from judge.batch import Batch
+from judge.batch import MAX_ATTEMPTS, Batch
 from judge.pairs import Pair, Pairs, Panel
 from judge.port import Judge
 from judge.records import Announce, Finished, Publish, Recorder
@@ -30,7 +30,6 @@ from store.records import (
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 5
 _NOBODY = ExpertId("")
 
 

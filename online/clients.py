@@ -12,8 +12,10 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from online.costs import count_tokens, expected_cost
+from store.addresses import is_http_url
 from store.errors import EndpointRefused, EndpointUnavailable, EventRejected, ExpertUnavailable
 from store.health import CallError
+from store.needs import LARGEST_TOKENS
 from store.records import Expert, Price, RequestId
 
 MAX_OUTPUT_TOKENS = 2_048
@@ -22,8 +24,6 @@ RETRIES = 2
 """Further tries of a call, with backoff; the SDK honours Retry-After."""
 _REFUSES_THIS_CALL = frozenset({400, 413, 422})
 """Statuses that speak of what was sent (too long, filtered), not of the endpoint."""
-_MOST_TOKENS = 2**31 - 1
-"""What the ledger can hold; no model reads or writes as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ def _text_of(content: object) -> str:
 def _tokens_of(usage: object, name: str, counted: int) -> int:
     """Return a count that the endpoint reports; our own where it cannot be one."""
     said = getattr(usage, name, None)
-    if not isinstance(said, int) or isinstance(said, bool) or not 0 <= said <= _MOST_TOKENS:
+    if not isinstance(said, int) or isinstance(said, bool) or not 0 <= said <= LARGEST_TOKENS:
         return counted
     return said
 
@@ -204,7 +204,7 @@ def endpoint_of(client: Mapping[str, str], price: Price) -> Endpoint:
 
 
 def check_client(client: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the client settings, or raise ``EventRejected`` naming what is missing."""
+    """Return the client settings, or raise ``EventRejected`` naming what is missing or wrong."""
     kind = client.get("kind")
     needed = {"recorded": (), "openai": ("base_url", "model")}
     if kind not in needed:
@@ -216,4 +216,10 @@ def check_client(client: Mapping[str, str]) -> Mapping[str, str]:
             raise EventRejected(
                 "bad_client", f"a client of kind {kind} needs {name}", field=f"client.{name}"
             )
+    if kind == "openai" and not is_http_url(client["base_url"]):
+        raise EventRejected(
+            "bad_client",
+            "client.base_url must begin with http:// or https:// and name a host",
+            field="client.base_url",
+        )
     return client

@@ -140,10 +140,8 @@ def admitted(
         policy=state.policy.policy,
         cost_weight=state.policy.cost_weight,
     )
-    members = eligible(quality[None], preferred, state.certified, reference=names.index(reference))[
-        0
-    ]
-    rows = np.flatnonzero(members & (quality > threshold)).tolist()
+    members = eligible(quality[None], preferred, state.certified, reference=names.index(reference))
+    rows = np.flatnonzero(members[0] & (quality > threshold)).tolist()
     return sorted(rows, key=lambda i: -quality[i])
 
 

@@ -58,7 +58,8 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
         )
     state, now = inputs.active, clock.now()
     with ledger.begin() as tx:
-        missing, per_hour = waiting(tx, now=now), labels_per_hour(tx, now=now)
+        missing = waiting(tx, now=now)
+        per_hour = labels_per_hour(tx, encoder=state.encoder, now=now)
     window = LabelWindow(encoder=state.encoder)
     window.read(ledger)
     known = settled(window.rows(), watermark=inputs.watermark, reference=state.policy.reference)

@@ -49,7 +49,7 @@ def waiting(tx: Transaction, *, now: datetime) -> Waiting | None:
         return None
     policy = current[1]
     if state.safe_reason is Reason.SAFE_STARVED:
-        fresh = tx.labels.arrived(since=record.published_at).requests
+        fresh = tx.labels.arrived(since=record.published_at, encoder=state.encoder).requests
         have = effective_after(fresh, have=state.effective_labels, policy=policy)
         left = labels_to_floor(have, policy=policy)
         return _waiting(tx, state, policy, "labels", have, FLOOR, left, now=now)
@@ -65,9 +65,9 @@ def waiting(tx: Transaction, *, now: datetime) -> Waiting | None:
     return _waiting(tx, state, policy, "labels", have, FLOOR, left, now=now)
 
 
-def labels_per_hour(tx: Transaction, *, now: datetime) -> float | None:
+def labels_per_hour(tx: Transaction, *, encoder: str, now: datetime) -> float | None:
     """Return judged requests an hour over the last day, or since the first of that day."""
-    arrived = tx.labels.arrived(since=now - OVER)
+    arrived = tx.labels.arrived(since=now - OVER, encoder=encoder)
     if arrived.first_at is None or arrived.requests < 2 or arrived.first_at >= now:
         return None
     return (arrived.requests - 1) / ((now - arrived.first_at) / timedelta(hours=1))
@@ -113,7 +113,7 @@ def _kept(policy: PolicySettings) -> float:
 def _labels_of_the_nearest(tx: Transaction, state: RoutingState, *, now: datetime) -> int:
     """Return the labels of the expert that has most of those that may still be certified."""
     names: set[ExpertId] = {m.name for m in state.pool if m.status in JUDGED}
-    by_expert = tx.labels.arrived(since=now - LOOK_BACK).by_expert
+    by_expert = tx.labels.arrived(since=now - LOOK_BACK, encoder=state.encoder).by_expert
     return max((by_expert.get(n, 0) for n in names - {state.policy.reference}), default=0)
 
 
@@ -128,7 +128,7 @@ def _waiting(
     *,
     now: datetime,
 ) -> Waiting:
-    per_hour = None if policy.mode == OFF else labels_per_hour(tx, now=now)
+    per_hour = None if policy.mode == OFF else labels_per_hour(tx, encoder=state.encoder, now=now)
     made = Waiting(
         reason=state.safe_reason or Reason.SAFE_COLD,
         counted=counted,

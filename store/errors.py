@@ -22,6 +22,8 @@ SteersmanError
 
 from __future__ import annotations
 
+from store.health import CallError
+
 
 class SteersmanError(Exception):
     """Any error that this project raises on purpose."""
@@ -134,11 +136,11 @@ class ExpertUnavailable(SteersmanError):
     Parameters
     ----------
     error
-        How the call failed, a ``CallError``; None when nothing was called, so that it says nothing
-        about the expert.
+        How the call failed; None when nothing was called, so that it says nothing about the
+        expert.
     """
 
-    def __init__(self, message: str, *, error: str | None = None) -> None:
+    def __init__(self, message: str, *, error: CallError | None = None) -> None:
         super().__init__(message)
         self.error = error
 

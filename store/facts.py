@@ -194,8 +194,14 @@ class FailedCall:
 class Calls(Protocol):
     """Calls of experts, as far as their health goes; a refusal is kept and never counted."""
 
-    def record(self, failed: Sequence[FailedCall]) -> int:
-        """Store what is new by key (request, expert, source); return how many."""
+    def record(self, failed: Sequence[FailedCall]) -> list[bool]:
+        """Store what is new by key (request, expert, source), the first of several; answer in the
+        order given whether it was.
+        """
+        ...
+
+    def failed(self, request_ids: Collection[RequestId]) -> set[RequestId]:
+        """Return those of the requests that have a failed call, refusals too."""
         ...
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
@@ -297,9 +303,10 @@ class Labels(Protocol):
         """Return the number of labels."""
         ...
 
-    def arrived(self, *, since: datetime) -> Arrived:
-        """Count the traffic labels given at or after ``since``, probes left out; those of requests
-        decided on a day more than one before it may be missing.
+    def arrived(self, *, since: datetime, encoder: str) -> Arrived:
+        """Count the traffic labels given at or after ``since``, probes left out, on requests that
+        were embedded by that encoder, without erased ones: others are not learnt from. Those of
+        requests decided on a day more than one before ``since`` may be missing.
         """
         ...
 

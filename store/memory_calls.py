@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from store.facts import FailedCall
 from store.health import CallError
 from store.memory_tables import Journal
-from store.records import ExpertId
+from store.records import ExpertId, RequestId
 
 
 class MemoryCalls:
@@ -20,13 +20,18 @@ class MemoryCalls:
         self._tables = journal.tables
         self._held = journal.tables.failed_calls
 
-    def record(self, failed: Sequence[FailedCall]) -> int:
-        before = len(self._held)
-        for call in failed:
-            key = (call.request_id, call.expert, call.source)
-            if key not in self._held:
-                self._journal.put(self._held, key, call)
-        return len(self._held) - before
+    def record(self, failed: Sequence[FailedCall]) -> list[bool]:
+        return [self._record(call) for call in failed]
+
+    def _record(self, call: FailedCall) -> bool:
+        key = (call.request_id, call.expert, call.source)
+        if key in self._held:
+            return False
+        self._journal.put(self._held, key, call)
+        return True
+
+    def failed(self, request_ids: Collection[RequestId]) -> set[RequestId]:
+        return set(request_ids) & {request_id for request_id, _, _ in self._held}
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
         failed = {(call.expert, call.request_id) for call in self._counted(after)}

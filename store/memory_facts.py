@@ -341,11 +341,16 @@ class MemoryLabels:
     def count(self) -> int:
         return len(self._tables.labels)
 
-    def arrived(self, *, since: datetime) -> Arrived:
+    def arrived(self, *, since: datetime, encoder: str) -> Arrived:
+        vectors = self._tables.embeddings
         found = [
             label
             for label in self._tables.labels.values()
-            if label.purpose == TRAFFIC and label.labelled_at >= since and self._counts(label)
+            if label.purpose == TRAFFIC
+            and label.labelled_at >= since
+            and (vector := vectors.get(label.request_id)) is not None
+            and vector.encoder == encoder
+            and self._counts(label)
         ]
         return Arrived(
             requests=len({label.request_id for label in found}),

@@ -13,6 +13,7 @@ from typing import Any, Self
 from store.errors import EventRejected
 
 LARGEST_TOKENS = 2**31 - 1
+"""What the ledger can hold; no model reads or writes as many."""
 REGIONS = 32
 """Regions that an expert may declare or a request may allow."""
 REGION_CHARACTERS = 50

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from store.facts import Decided
+from store.facts import Decided, FailedCall
+from store.health import CallError
 from store.policy import PolicySettings
 from store.records import (
     FOLDS,
@@ -97,6 +98,17 @@ def decided(
         embedding=embedding(seed),
         encoder_hash=ENCODER,
     )
+
+
+def failed_call(request_id: str = "r1", **changes: Any) -> FailedCall:
+    values: dict[str, Any] = {
+        "request_id": RequestId(request_id),
+        "expert": CHEAP,
+        "source": "gateway",
+        "error": CallError.TIMEOUT,
+        "failed_at": NOON,
+    } | changes
+    return FailedCall(**values)
 
 
 def sampled(seq: int = 1, **changes: Any) -> SampledRequest:

@@ -2,7 +2,8 @@
 
 Only what the program before it neither reads nor must write is added, so both may run at once: it
 leaves the new columns empty, which reads as nothing declared, never failing, and an old kind.
-The indexes come first: everybody reads ``experts`` and would wait for it while they are built.
+The indexes come first: everybody reads ``experts`` and would wait for it while they are built. Yet
+before them every lock is tried, so that a table in use ends the attempt before its work, not after.
 
 Revision ID: 0002
 Revises: 0001
@@ -18,6 +19,10 @@ branch_labels = None
 depends_on = None
 
 UP = """
+LOCK TABLE responses, shadow_answers IN SHARE MODE;
+SAVEPOINT tried;
+LOCK TABLE alerts, experts IN ACCESS EXCLUSIVE MODE;
+ROLLBACK TO SAVEPOINT tried;
 CREATE TABLE failed_calls (
     request_id TEXT NOT NULL,
     expert TEXT NOT NULL,

@@ -72,6 +72,16 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> Non
     connection.execute(_insert_new(table, names), arrays(rows, columns))
 
 
+def insert_returning_new(
+    connection: Connection, table: Table, rows: Sequence[Row]
+) -> set[tuple[object, ...]]:
+    """Insert as ``insert_new`` does; return the keys of the rows that did not exist."""
+    names = tuple(rows[0])
+    columns = [table.c[name] for name in names]
+    added = _insert_new(table, names).returning(*table.primary_key)
+    return {tuple(row) for row in connection.execute(added, arrays(rows, columns))}
+
+
 @cache  # building a statement takes longer than a small one runs
 def _insert_new(table: Table, names: tuple[str, ...]) -> Insert:
     columns = [table.c[name] for name in names]

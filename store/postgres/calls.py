@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, select, union_all
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from store.facts import FailedCall
 from store.health import CallError
+from store.postgres.batch import any_of, insert_returning_new
 from store.postgres.rows import UNDATED, utc
 from store.postgres.tables import failed_calls, responses, shadow_answers
 from store.records import ExpertId, RequestId, day_of
@@ -25,21 +27,21 @@ class PostgresCalls:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def record(self, failed: Sequence[FailedCall]) -> int:
+    def record(self, failed: Sequence[FailedCall]) -> list[bool]:
         if not failed:
-            return 0
-        rows = [
-            {
-                "request_id": call.request_id,
-                "expert": call.expert,
-                "source": call.source,
-                "error": call.error,
-                "failed_at": call.failed_at,
-            }
-            for call in failed
-        ]
-        added = insert(failed_calls).values(rows).on_conflict_do_nothing()
-        return len(self._connection.execute(added.returning(failed_calls.c.expert)).all())
+            return []
+        keys = [(call.request_id, call.expert, call.source) for call in failed]
+        first: dict[tuple[object, ...], int] = {}
+        for place, key in enumerate(keys):
+            first.setdefault(key, place)
+        rows = [asdict(failed[place]) for place in first.values()]
+        new = insert_returning_new(self._connection, failed_calls, rows)
+        return [key in new and first[key] == place for place, key in enumerate(keys)]
+
+    def failed(self, request_ids: Collection[RequestId]) -> set[RequestId]:
+        of_them = failed_calls.c.request_id == any_of(request_ids)
+        found = select(failed_calls.c.request_id).where(of_them)
+        return {RequestId(name) for name in self._connection.scalars(found)}
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
         found = (

@@ -7,23 +7,14 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    ScalarSelect,
-    Select,
-    func,
-    select,
-    text,
-)
+from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.facts import Decided, Recorded
 from store.postgres import locks
 from store.postgres.batch import Row, arrays, given, insert_new, value
-from store.postgres.lookups import facts_of, with_vectors
+from store.postgres.lookups import facts_of, has_vector, with_vectors
 from store.postgres.partitions import DayPartitions
 from store.postgres.rows import (
     decision_of,
@@ -184,7 +175,9 @@ class PostgresDecisions:
         self, count: int, *, excluding_fold: int, encoder: str
     ) -> list[SampledRequest]:
         outside = select(decisions).where(
-            decisions.c.is_sampled, decisions.c.fold != excluding_fold, _has_vector(encoder)
+            decisions.c.is_sampled,
+            decisions.c.fold != excluding_fold,
+            has_vector(decisions, encoder),  # a limit must not count what the join leaves out
         )
         return self._sampled(outside.order_by(decisions.c.seq).limit(count), encoder)
 
@@ -201,7 +194,7 @@ class PostgresDecisions:
         )
         judged = select(decisions).where(
             decisions.c.is_sampled,
-            _has_vector(encoder),
+            has_vector(decisions, encoder),
             has_text.exists(),
             decisions.c.fold != excluding_fold,
             label.where(labels.c.purpose == TRAFFIC).exists(),
@@ -245,19 +238,6 @@ class PostgresDecisions:
     def newest_version(self) -> int:
         newest = select(decisions.c.state_version).order_by(decisions.c.seq.desc()).limit(1)
         return self._connection.scalar(newest) or 0
-
-
-def _has_vector(encoder: str) -> ColumnElement[bool]:
-    """Hold for what the join with embeddings keeps: a limit must not count the rest."""
-    return (
-        select(1)
-        .where(
-            embeddings.c.day == decisions.c.day,
-            embeddings.c.request_id == decisions.c.request_id,
-            embeddings.c.encoder_hash == encoder,
-        )
-        .exists()
-    )
 
 
 def _last_seq() -> ScalarSelect[int]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
@@ -25,6 +26,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from store.facts import Arrived, SettledLabels
 from store.postgres.batch import Row, arrays, given, value
 from store.postgres.judging_tables import quarantines
+from store.postgres.lookups import has_vector
 from store.postgres.notify import announce
 from store.postgres.rows import UNDATED, utc
 from store.postgres.tables import labels as held
@@ -79,25 +81,31 @@ class PostgresLabels:
     def count(self) -> int:
         return self._connection.scalar(select(func.count()).select_from(held)) or 0
 
-    def arrived(self, *, since: datetime) -> Arrived:
+    def arrived(self, *, since: datetime, encoder: str) -> Arrived:
         """Only partitions of days that may hold such labels are read: there is no index on time."""
         recent = (
             held.c.day >= day_of(since - timedelta(days=1)),
             held.c.purpose == TRAFFIC,
             held.c.labelled_at >= since,
             ~IS_LEFT_OUT,
+            has_vector(held, encoder),
         )
-        per_expert = select(held.c.expert, func.count().label("labels"))
-        counts = self._connection.execute(per_expert.where(*recent).group_by(held.c.expert))
-        total = select(
-            func.count(held.c.request_id.distinct()).label("requests"),
-            func.min(held.c.labelled_at).label("first_at"),
+        counts = (
+            select(
+                held.c.expert,
+                func.count().label("labels"),
+                func.count(held.c.request_id.distinct()).label("requests"),
+                func.min(held.c.labelled_at).label("first_at"),
+            )
+            .where(*recent)
+            .group_by(func.grouping_sets(tuple_(held.c.expert), tuple_()))
         )
-        row = self._connection.execute(total.where(*recent)).one()
+        labels = {row.expert: row for row in self._connection.execute(counts)}
+        total = labels.pop(None)  # over all experts
         return Arrived(
-            requests=row.requests,
-            first_at=None if row.first_at is None else utc(row.first_at),
-            by_expert={ExpertId(one.expert): one.labels for one in counts},
+            requests=total.requests,
+            first_at=None if total.first_at is None else utc(total.first_at),
+            by_expert={ExpertId(name): row.labels for name, row in labels.items()},
         )
 
     def verdicts_of(self, request_id: RequestId) -> list[Verdict]:

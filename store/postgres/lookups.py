@@ -36,6 +36,19 @@ def with_vectors(chosen: FromClause, *, encoder: str) -> Select[Any]:
     )
 
 
+def has_vector(facts: Table, encoder: str) -> ColumnElement[bool]:
+    """Hold for rows of a day table whose request that encoder embedded; erased ones have none."""
+    return (
+        select(1)
+        .where(
+            embeddings.c.day == facts.c.day,
+            embeddings.c.request_id == facts.c.request_id,
+            embeddings.c.encoder_hash == encoder,
+        )
+        .exists()
+    )
+
+
 def probe(table: Table, source: FromClause, *only: ColumnElement[bool]) -> LateralFromClause:
     """Return a day table's row of each row of ``source``, which has ``day`` and ``request_id``."""
     held = select(table).where(

@@ -11,43 +11,58 @@ from store.health import HEALTHY, CallError, Health
 from store.ledger import Ledger
 from store.records import AlertKind, ExpertId, ExpertStatus, RequestId
 from tests.contract.acts import at_once
-from tests.factories import CHEAP, NOON, STRONG, alert, decided, expert, later, response
+from tests.factories import (
+    CHEAP,
+    NOON,
+    STRONG,
+    alert,
+    decided,
+    expert,
+    failed_call,
+    later,
+    response,
+)
 
 S = ExpertStatus
 GONE = Health(was="certified", since=later(9), error="timeout", next_probe_at=later(39), episodes=1)
 
 
 def failed(number: int, **changes: object) -> FailedCall:
-    call = FailedCall(
-        request_id=RequestId(f"r{number}"),
-        expert=CHEAP,
-        source="gateway",
-        error=CallError.TIMEOUT,
-        failed_at=later(number),
-    )
-    return replace(call, **changes)  # type: ignore[arg-type]
+    return failed_call(f"r{number}", **({"failed_at": later(number)} | changes))
 
 
 def test_a_failure_counts_once_however_often_it_is_told(ledger: Ledger) -> None:
     with ledger.begin() as tx:
-        assert tx.calls.record([]) == 0
-        assert tx.calls.record([failed(1), failed(1), failed(2)]) == 2
+        assert tx.calls.record([]) == []
+        assert tx.calls.record([failed(1), failed(1), failed(2)]) == [True, False, True]
     with ledger.begin() as tx:
         again = failed(1, failed_at=later(50), error=CallError.UNREADABLE)
         earlier = failed(1, source="judge-1-1", failed_at=later(0.5))
-        assert tx.calls.record([again, earlier, failed(1, expert=STRONG)]) == 2
+        assert tx.calls.record([again, earlier, failed(1, expert=STRONG)]) == [False, True, True]
         assert tx.calls.failures(CHEAP, after=NOON, limit=9) == [failed(2), failed(1)]
 
 
 def test_attempts_for_one_request_are_one_failure_the_newest(ledger: Ledger) -> None:
     attempts = [failed(1, source=f"judge-1-{n}", failed_at=later(n)) for n in range(1, 6)]
     with ledger.begin() as tx:
-        assert tx.calls.record([*attempts[::2], *attempts[1::2], failed(2)]) == 6
+        assert tx.calls.record([*attempts[::2], *attempts[1::2], failed(2)]) == [True] * 6
     with ledger.begin() as tx:
         assert tx.calls.failures(CHEAP, after=NOON, limit=9) == [attempts[-1], failed(2)]
         assert tx.calls.failures(CHEAP, after=NOON, limit=1) == [attempts[-1]]
         assert tx.calls.suspects(after=NOON, at_least=2) == {CHEAP}
         assert tx.calls.suspects(after=NOON, at_least=3) == set()
+
+
+def test_requests_with_a_failed_call_are_found_refused_ones_too(ledger: Ledger) -> None:
+    r1, r2, r3 = (RequestId(f"r{n}") for n in (1, 2, 3))
+    with ledger.begin() as tx:
+        assert tx.calls.failed([r1]) == set()
+        tx.calls.record([failed(1), failed(1, expert=STRONG), failed(2), failed(4)])
+        tx.calls.record([failed(3, error=CallError.REFUSED)])
+    with ledger.begin() as tx:
+        assert tx.calls.failed([r1, r3, RequestId("r5")]) == {r1, r3}
+        assert tx.calls.failed([r2]) == {r2}
+        assert tx.calls.failed([]) == set()
 
 
 def test_failures_are_read_newest_first_and_refusals_are_not(ledger: Ledger) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from store.ledger import Ledger
 from store.records import PROBE, RequestId
 from tests.contract.acts import R1, R2, decide
-from tests.factories import CHEAP, NOON, STRONG, label, later, response
+from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, label, later, response
 
 DAY_S = 86_400.0
 
@@ -39,10 +41,10 @@ def test_arrived_labels_are_counted_by_request_and_expert(ledger: Ledger) -> Non
             ],
         )
     with ledger.begin() as tx:
-        found = tx.labels.arrived(since=NOON)
+        found = tx.labels.arrived(since=NOON, encoder=ENCODER)
         assert (found.requests, found.first_at) == (2, later(10))
         assert found.by_expert == {CHEAP: 2, STRONG: 1}
-        nothing = tx.labels.arrived(since=later(30))
+        nothing = tx.labels.arrived(since=later(30), encoder=ENCODER)
         assert (nothing.requests, nothing.first_at, nothing.by_expert) == (0, None, {})
 
 
@@ -51,4 +53,19 @@ def test_labels_of_yesterdays_requests_are_among_the_arrived(ledger: Ledger) -> 
     with ledger.begin() as tx:
         tx.labels.add([], [label("r1", labelled_at=later(5))])
     with ledger.begin() as tx:
-        assert tx.labels.arrived(since=NOON).requests == 1
+        assert tx.labels.arrived(since=NOON, encoder=ENCODER).requests == 1
+
+
+def test_labels_of_another_encoder_and_of_erased_requests_have_not_arrived(ledger: Ledger) -> None:
+    decide(ledger, "r1", "r2")
+    decide(ledger, "r4", tenant="acme")
+    with ledger.begin() as tx:
+        tx.decisions.record([replace(decided("r3"), encoder_hash="another")])
+        names = ("r1", "r2", "r3", "r4", "nobody")
+        tx.labels.add([], [label(name, labelled_at=later(5)) for name in names])
+        assert tx.labels.arrived(since=NOON, encoder=ENCODER).requests == 3
+    with ledger.begin() as tx:
+        tx.upkeep.erase(NOON.date(), tenant="acme", session_id=None, actor="ann", now=NOON)
+        found = tx.labels.arrived(since=NOON, encoder=ENCODER)
+        assert (found.requests, found.by_expert) == (2, {CHEAP: 2})
+        assert tx.labels.arrived(since=NOON, encoder="another").requests == 1

@@ -8,7 +8,7 @@ from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
 from store.ledger import Ledger
 from store.records import PROBE, TRAFFIC, ExpertId, JudgeTask, RequestId
 from store.upkeep import LIFTED, QUARANTINED
-from tests.factories import CHEAP, NOON, STRONG, decided, label, later
+from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, label, later
 
 HONEST, LIAR = "honest-1", "liar-1"
 
@@ -118,7 +118,7 @@ def test_a_quarantine_leaves_labels_out_and_has_them_judged_anew(ledger: Ledger)
     assert counted(ledger) == ["r12 honest-1", "r9 liar-1"]
     with ledger.begin() as tx:
         assert tx.upkeep.revision() != before
-        assert tx.labels.arrived(since=NOON).requests == 2
+        assert tx.labels.arrived(since=NOON, encoder=ENCODER).requests == 2
         assert tx.labels.count() == 5
         assert tx.judging.quarantines() == [quarantine()]
         again = tx.tasks.lease(worker="w", now=later(60), lease_s=60.0, limit=9)

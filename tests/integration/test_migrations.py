@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import Engine, event
 
 from store.errors import SettingsInvalid, StoreError, StoreUnavailable
 from store.postgres import migrate
@@ -123,6 +125,21 @@ def test_whoever_reads_experts_goes_on_while_answers_are_indexed(database_url: s
     assert migrate.differences(database_url) == []
 
 
+@contextmanager
+def sent_statements() -> Iterator[list[str]]:
+    """Collect what any engine executes."""
+    sent: list[str] = []
+
+    def listen(_: object, __: object, statement: str, *___: object) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
+
+
 def test_a_table_that_others_hold_is_not_waited_for_without_end(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,8 +148,13 @@ def test_a_table_that_others_hold_is_not_waited_for_without_end(
     migrate.downgrade(database_url, revision="0001")
     with raw_connection(database_url) as reader, reader.transaction():
         reader.execute("SELECT count(*) FROM experts")  # as a pg_dump does, for as long as it runs
-        with pytest.raises(StoreUnavailable, match=r"not changed.*run `steersman migrate`"):
+        with (
+            sent_statements() as sent,
+            pytest.raises(StoreUnavailable, match=r"not changed.*run `steersman migrate`"),
+        ):
             migrate.upgrade(database_url, now=NOON)
+    assert sum("LOCK TABLE alerts, experts" in one for one in sent) == migrate.ATTEMPTS
+    assert not any("CREATE INDEX" in one for one in sent)  # no attempt builds what it must undo
     with pytest.raises(StoreError, match="at revision 0001"):
         migrate.check(database_url)
     migrate.upgrade(database_url, now=NOON)

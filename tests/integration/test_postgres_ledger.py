@@ -21,6 +21,7 @@ from tests.factories import (
     NOON,
     decided,
     expert,
+    failed_call,
     label,
     later,
     message,
@@ -145,12 +146,24 @@ Write = Callable[[Transaction, list[str]], object]
         lambda tx, names: tx.decisions.find_many(names),
         lambda tx, names: tx.decisions.sampled(names, encoder=ENCODER),
         lambda tx, names: tx.responses.record([response(n) for n in names]),
+        lambda tx, names: tx.calls.record([failed_call(n) for n in names]),
         lambda tx, names: tx.tasks.add([task(n) for n in names]),
         lambda tx, names: tx.labels.add([verdict(n) for n in names], [label(n) for n in names]),
         lambda tx, names: tx.outbox.add([message(n) for n in names]),
         lambda tx, names: tx.outbox.mark(range(len(names)), now=NOON),
     ],
-    ids=["decide", "again", "find", "sampled", "respond", "tasks", "labels", "outbox", "mark"],
+    ids=[
+        "decide",
+        "again",
+        "find",
+        "sampled",
+        "respond",
+        "failed",
+        "tasks",
+        "labels",
+        "outbox",
+        "mark",
+    ],
 )
 def test_a_batch_costs_the_same_statements_whatever_its_size(
     postgres_ledger: PostgresLedger, write: Write

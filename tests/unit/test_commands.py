@@ -149,6 +149,16 @@ def test_an_expert_needs_a_usable_name(ledger: MemoryLedger, operator: Operator,
         assert not tx.experts.all()
 
 
+@pytest.mark.parametrize(
+    "url", ["host/v1", "ftp://host/v1", "http://", "http://[::1/v1", "http://h:0/", "http://h\0/v1"]
+)
+def test_an_address_that_nobody_could_call_is_refused(operator: Operator, url: str) -> None:
+    """Bug: it was registered, and each probe of the expert ended the judge's process."""
+    with pytest.raises(EventRejected, match="begin with http") as refused:
+        operator.add_expert("small", PRICE, {"kind": "openai", "base_url": url, "model": "m"})
+    assert (refused.value.code, refused.value.field) == ("bad_client", "client.base_url")
+
+
 @pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_price_must_be_one(operator: Operator, price: float) -> None:
     with pytest.raises(EventRejected, match="price"):

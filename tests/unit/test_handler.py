@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from store.facts import Recorded, ResponseOutcome
 from store.health import CallError
 from store.ledger import Transaction
 from store.memory import MemoryLedger
+from store.memory_facts import MemoryDecisions, MemoryResponses
 from store.needs import Capabilities, Needs
 from store.records import (
     OUTSIDE_PROMISE,
@@ -30,6 +32,7 @@ from store.records import (
     PromptReceived,
     Reason,
     RequestId,
+    ResponseReceived,
     TaskStatus,
 )
 from tests import factories
@@ -248,6 +251,24 @@ def test_only_a_sampled_request_is_judged(rate: float) -> None:
     assert tasks.get(TaskStatus.PENDING, 0) == int(decided.is_sampled) == int(rate)
 
 
+def test_a_decision_that_commits_while_its_answer_is_stored_is_judged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: it was looked up before; the answer was then new and nobody's task."""
+
+    def after_the_decision(
+        responses: MemoryResponses, batch: Sequence[ResponseReceived]
+    ) -> list[ResponseOutcome]:
+        MemoryDecisions(responses._journal).record([factories.decided("r1")])
+        return [responses._record(response) for response in batch]
+
+    monkeypatch.setattr(MemoryResponses, "record", after_the_decision)
+    answer = factories.response("r1", expert=state_fakes.STRONG)
+    assert desk.handler.on_responses([answer]) == [ResponseOutcome.NEW]
+    with desk.ledger.begin() as tx:
+        assert tx.tasks.counts()["pending"] == 1
+
+
 def test_a_response_of_an_unknown_expert_costs_no_other(desk: Desk) -> None:
     (decided,) = desk.decide(asked("r1"))
     found = desk.handler.on_responses(
@@ -279,6 +300,25 @@ def test_a_failed_call_is_no_answer_and_leaves_room_for_one(desk: Desk) -> None:
     with desk.ledger.begin() as tx:
         assert tx.responses.find(decided.request_id) == answer
         assert tx.tasks.counts()["pending"] == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_call_that_failed_before_its_decision_was_stored_is_judged_all_the_same(
+    rate: float,
+) -> None:
+    desk = Desk(label_rate=rate)
+    early = factories.response("r1", expert=state_fakes.STRONG, error=CallError.REFUSED, text=None)
+    assert desk.handler.on_responses([early]) == [ResponseOutcome.NEW]
+    decided, _ = desk.decide(asked("r1"), asked("r2"))
+    with desk.ledger.begin() as tx:
+        tasks = tx.tasks.lease(worker="w", now=desk.clock.now(), lease_s=9.0, limit=9)
+    expected = [("r1", decided.due_experts)] if rate else []
+    assert [(task.request_id, task.experts) for task in tasks] == expected
+    assert decided.is_sampled == bool(rate)
+    assert desk.handler.on_responses([early]) == [ResponseOutcome.DUPLICATE]
+    desk.decide(asked("r1"))
+    with desk.ledger.begin() as tx:
+        assert sum(tx.tasks.counts().values()) == len(expected)
 
 
 def test_the_response_side_does_not_decide(desk: Desk) -> None:

@@ -256,6 +256,21 @@ def test_it_comes_back_as_what_it_was_after_three_answered_probes(world: World) 
     assert not world.look(), "what was before it came back is past"
 
 
+def test_a_surprise_at_a_probe_is_a_failed_one_and_ends_no_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def odd(request_id: RequestId, prompt: str) -> Answer:
+        raise RuntimeError("a text of the answer")
+
+    world.fails(5)
+    world.look()
+    monkeypatch.setattr(world, "ask", odd)
+    assert world.probe(40.0) == 1
+    assert (world.of().health.successes, world.of().health.error) == (0, "unreadable")
+    assert "expert.probe_failed" in caplog.text
+    assert "a text of the answer" not in caplog.text
+
+
 def test_the_operator_sees_it_in_the_list_and_in_the_metrics(world: World) -> None:
     world.fails(5)
     world.look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,16 +11,17 @@ from dataclasses import replace
 import pytest
 from openai._constants import MAX_RETRY_AFTER_DELAY
 
-from judge.batch import BATCH, LEASE_S, RETRY_AFTER_S
+from judge.batch import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S
 from judge.pairs import UNREADABLE_TRIES, Panel
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
-from judge.worker import MAX_ATTEMPTS, JudgeWorker
+from judge.worker import JudgeWorker
 from online.clients import RETRIES, TIMEOUT_S, Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
 from store.memory import MemoryLedger
+from store.memory_facts import MemoryLabels
 from store.records import (
     PROBE,
     Expert,
@@ -28,6 +30,7 @@ from store.records import (
     Label,
     OutboxMessage,
     RequestId,
+    Verdict,
 )
 from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, expert, message, response, task
 
@@ -193,6 +196,75 @@ def test_a_surprise_about_one_task_gives_it_back_and_ends_no_worker(
         [again] = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
     assert (again.attempts, again.last_error) == (2, "unexpected TypeError")
     assert "a text of the prompt" not in caplog.text
+
+
+def refuse_labels(monkeypatch: pytest.MonkeyPatch, request_id: str, *, times: int) -> None:
+    """Let the ledger raise where labels of one request are to be stored."""
+    add, left = MemoryLabels.add, itertools.repeat(None, times)
+
+    def fragile(held: MemoryLabels, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> int:
+        stored = add(held, verdicts, labels)
+        if any(x.request_id == request_id for x in labels) and next(left, "spent") is None:
+            raise ValueError("a text of the prompt")
+        return stored
+
+    monkeypatch.setattr(MemoryLabels, "add", fragile)
+
+
+def test_labels_that_cannot_be_stored_with_others_are_stored_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse_labels(monkeypatch, "r1", times=1)
+    bench = Bench(3)
+    assert bench.worker(ScriptedJudge()).step() == 3
+    assert bench.counts() == {"done": 3}
+    assert len(bench.labels()) == len(bench.sent) == 9
+
+
+def test_a_task_whose_labels_cannot_be_stored_is_judged_again_and_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_labels(monkeypatch, "r1", times=2)
+    bench = Bench(3)
+    worker = bench.worker(ScriptedJudge())
+    assert worker.step() == 3
+    assert bench.counts() == {"done": 2, "pending": 1}
+    assert {x.request_id for x in bench.labels()} == {"r0", "r2"}
+    bench.clock.advance(RETRY_AFTER_S)
+    assert worker.step() == 1
+    assert bench.counts() == {"done": 3}
+    assert len(bench.labels()) == len(bench.sent) == 9
+    assert "judge.not_stored" in caplog.text
+    assert "a text of the prompt" not in caplog.text
+
+
+def test_a_task_whose_labels_can_never_be_stored_ends_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse_labels(monkeypatch, "r1", times=99)
+    bench = Bench(3)
+    judge = ScriptedJudge()
+    worker = bench.worker(judge)
+    for _ in range(3 * MAX_ATTEMPTS):
+        worker.step()
+        bench.clock.advance(RETRY_AFTER_S * MAX_ATTEMPTS)
+    assert bench.counts() == {"done": 2, "dead": 1}
+    assert {x.request_id for x in bench.labels()} == {"r0", "r2"}
+    paid = Counter(question.request_id for question in judge.asked)
+    assert paid == {"r0": 4, "r1": 4 * MAX_ATTEMPTS, "r2": 4}
+
+
+def test_a_ledger_that_goes_away_while_labels_are_stored_is_no_tasks_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(held: MemoryLabels, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> int:
+        raise StoreUnavailable("away")
+
+    bench = Bench(2)
+    monkeypatch.setattr(MemoryLabels, "add", away)
+    with pytest.raises(StoreUnavailable):
+        bench.worker(ScriptedJudge()).step()
+    assert bench.counts() == {"leased": 2}
 
 
 class Killed(BaseException):

@@ -26,7 +26,7 @@ from store.memory import MemoryLedger
 from store.policy import PolicySettings
 from store.records import Reason
 from tests.contract.acts import decide
-from tests.factories import NOON, label, later, settings
+from tests.factories import ENCODER, NOON, label, later, settings
 from tests.unit.loop_fakes import STRONG, TINY, loop, run, state_of, traffic
 
 
@@ -108,7 +108,7 @@ def rated(*seconds: float, at: float) -> float | None:
         tx.labels.add(
             [], [label(n, labelled_at=later(s)) for n, s in zip(names, seconds, strict=True)]
         )
-        return labels_per_hour(tx, now=NOON + timedelta(seconds=at))
+        return labels_per_hour(tx, encoder=ENCODER, now=NOON + timedelta(seconds=at))
 
 
 def test_the_rate_is_that_since_the_first_label_of_the_last_day() -> None:
