@@ -100,6 +100,7 @@ class LlmJudge:
             question.prompt,
             _text(question.answer_a.text, question.expert_a),
             _text(question.answer_b.text, question.expert_b),
+            reference_answer=question.reference_answer,
             draw_nonce=lambda: secrets.token_hex(8),
         )
 

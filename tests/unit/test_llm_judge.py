@@ -6,7 +6,6 @@ The endpoint is a real HTTP server on 127.0.0.1; only what it says is made up.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import re
 import subprocess
@@ -22,7 +21,7 @@ from ingest.judging import PolicyPanel, client_factory, endpoint_of_judge
 from ingest.settings import JudgeSettings, ProcessSettings
 from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.port import Question
-from judge.template import LONGEST, TEMPLATE_HASH, comparison
+from judge.template import TEMPLATE_HASH
 from judge.verdict import read_verdict
 from online.clients import Answer, Chat, Endpoint, Message
 from store import environ
@@ -87,39 +86,14 @@ def test_an_answer_cannot_end_its_frame_or_speak_for_the_other(endpoints: Endpoi
     assert judge.compare(question(attack, "42")).preference == 0.0
     shown = endpoints.last["messages"][-1]["content"]
     assert stale not in re.findall(r"^\[(\w+) request\]", shown, re.MULTILINE)
+    assert f"[{stale}" not in shown
 
 
-def test_a_nonce_that_a_text_holds_is_drawn_again() -> None:
-    for place in range(3):
-        texts = ["one", "two", "three"]
-        texts[place] += "guess"
-        nonces = iter(["guess", "other"])
-        system, user = comparison(*texts, draw_nonce=lambda n=nonces: next(n))  # type: ignore[misc]
-        assert "[other answer A]" in user.content
-        assert "other" in system.content
-        assert "guess" not in system.content
-
-
-anything = st.text(max_size=200) | st.sampled_from(["{nonce}", "{a}", "{", "}}", "[x answer A]"])
-
-
-@given(anything, anything, anything)
-def test_every_text_is_shown_as_it_is_and_once(prompt: str, a: str, b: str) -> None:
-    draws = itertools.count()
-    user = comparison(prompt, a, b, draw_nonce=lambda: f"nonce-{next(draws):08}-nonce")[1].content
-    nonce = user[1 : user.index(" request]")]
-    for name, text in (("request", prompt), ("answer A", a), ("answer B", b)):
-        assert user.count(f"[{nonce} {name}]\n{text}\n[{nonce} end of {name}]") == 1
-    assert user.count(nonce) == 6
-
-
-def test_a_very_long_answer_keeps_head_and_tail() -> None:
-    long = "h" * LONGEST + "t" * 100
-    user = comparison("?", long, "short", draw_nonce=lambda: "abc")[1].content
-    assert "[abc 100 characters left out]" in user
-    assert user.count("h" * (LONGEST // 2)) == 1
-    assert user.count("t" * 100) == 1
-    assert len(user) < LONGEST + 1_000
+def test_a_known_answer_is_shown_to_the_judge(endpoints: Endpoints) -> None:
+    judge_at(endpoints.url).compare(replace(question("42", "43"), reference_answer="It is 42."))
+    system, user = (message["content"] for message in endpoints.last["messages"])
+    assert "is known to be right" in system
+    assert "reference answer]\nIt is 42.\n[" in user
 
 
 @pytest.mark.parametrize(
