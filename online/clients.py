@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletion
 
@@ -19,9 +21,11 @@ from store.needs import LARGEST_TOKENS
 from store.records import Expert, Price, RequestId
 
 MAX_OUTPUT_TOKENS = 2_048
+CONNECT_S = 5.0
 TIMEOUT_S = 60.0
+"""From a try's begin until its answer is complete; a last wait for bytes may take as long again."""
 RETRIES = 2
-"""Further tries of a call, with backoff; the SDK honours Retry-After."""
+"""Further tries of a call, with backoff and jitter; the SDK honours Retry-After of up to 120 s."""
 _REFUSES_THIS_CALL = frozenset({400, 413, 422})
 """Statuses that speak of what was sent (too long, filtered), not of the endpoint."""
 
@@ -77,11 +81,16 @@ class Chat:
     ) -> None:
         self.endpoint = endpoint
         self._key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
+        over = openai.DefaultHttpxClient(
+            event_hooks={"request": [_begun], "response": [_until_timeout]}
+        )
+        weakref.finalize(self, over.close)  # the SDK closes only a client of its own making
         self._client = openai.OpenAI(
             base_url=endpoint.base_url,
             api_key=self._key or "none",
-            timeout=timeout_s,
+            timeout=openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
             max_retries=retries,
+            http_client=over,
         )
 
     def complete(
@@ -135,6 +144,36 @@ class Chat:
             output_tokens=written,
             latency_ms=1e3 * (time.monotonic() - started),
         )
+
+
+class _Until(httpx2.SyncByteStream):
+    """A body that ends in a time-out although bytes still come, one by one.
+
+    The HTTP library's own time-out starts again at each of them.
+    """
+
+    def __init__(self, inner: httpx2.SyncByteStream, ends: float) -> None:
+        self._inner = inner
+        self._ends = ends
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._inner:
+            if time.monotonic() > self._ends:
+                raise httpx2.ReadTimeout("the answer takes too long")
+            yield part
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _begun(request: httpx2.Request) -> None:
+    request.extensions["begun"] = time.monotonic()
+
+
+def _until_timeout(response: httpx2.Response) -> None:
+    asked = response.request.extensions
+    if isinstance(response.stream, httpx2.SyncByteStream):
+        response.stream = _Until(response.stream, asked["begun"] + asked["timeout"]["read"])
 
 
 def _text_of(content: object) -> str:

