@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 
 from ingest.settings import JudgeSettings
+from judge.kept import Kept
 from judge.llm import LlmJudge
+from judge.paced import Paced
 from judge.pairs import Panel
 from judge.port import Judge
 from judge.recorded import RecordedJudge
@@ -23,7 +26,7 @@ FRESH_S = 1.0
 
 
 class PolicyPanel:
-    """The panel that the policy in force names, with its margin.
+    """The panel that the policy in force names, one for all workers of a process.
 
     A judge that is not configured counts as an outage: tasks wait, λ ages, an alert says why.
     """
@@ -37,13 +40,19 @@ class PolicyPanel:
     ) -> None:
         self._ledger = ledger
         self._traffic = traffic
-        self._settings = settings
         self._clock = clock
+        self._asking = Panel(tuple(self._llm(one) for one in settings))
+        """One for good, whatever the policy becomes: it knows how the endpoints fare."""
+        self._lock = threading.Lock()
         self._made: tuple[int, Panel] | None = None
         self._look_again = -math.inf
 
     def __call__(self) -> Panel:
         """Return who judges now. Raises ``JudgeUnavailable``."""
+        with self._lock:
+            return self._panel()
+
+    def _panel(self) -> Panel:
         if self._made is not None and self._clock.monotonic() < self._look_again:
             return self._made[1]
         with self._ledger.begin() as tx:
@@ -60,16 +69,24 @@ class PolicyPanel:
         match policy.judge:
             case "recorded" if self._traffic is not None:
                 return Panel((RecordedJudge(self._traffic, margin=policy.margin),))
-            case "llm" if self._settings:
-                return Panel(tuple(self._asking(one) for one in self._settings))
+            case "llm" if self._asking.judges:
+                return self._asking
         raise JudgeUnavailable(
             f"the judge {policy.judge!r} is not configured in this process: `recorded` needs"
             " STEERSMAN_RECORDED, `llm` needs STEERSMAN_JUDGE_BASE_URL and STEERSMAN_JUDGE_MODEL"
         )
 
-    def _asking(self, settings: JudgeSettings) -> Judge:
-        """Return the judge that asks an endpoint, in what every such judge is wrapped in."""
-        return LlmJudge(Chat(endpoint_of_judge(settings)), self._clock, family=settings.family)
+    def _llm(self, settings: JudgeSettings) -> Judge:
+        """Return the judge that asks an endpoint, in everything that surrounds one."""
+        chat = Chat(endpoint_of_judge(settings))
+        asked = LlmJudge(chat, self._clock, family=settings.family)
+        paced = Paced(
+            asked,
+            self._clock,
+            calls_per_s=settings.calls_per_s,
+            concurrency=settings.concurrency,
+        )
+        return Kept(paced, self._ledger, self._clock)
 
 
 def endpoint_of_judge(settings: JudgeSettings) -> Endpoint:

@@ -72,6 +72,10 @@ class JudgeSettings:
     """USD per million output tokens of the judge."""
     request_usd: float = 0.0
     """USD per call of the judge."""
+    calls_per_s: float = 0.0
+    """Calls of the judge per second and process, at most; 0 for no limit."""
+    concurrency: int = 8
+    """Calls of the judge under way at the same time in a process, at most."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -83,9 +87,11 @@ class JudgeSettings:
             problems.append("api_key_env must name a variable, such as JUDGE_KEY; it is no key")
         problems += [
             f"{name} must be finite and not negative"
-            for name in ("input_usd_per_mtok", "output_usd_per_mtok", "request_usd")
+            for name in ("input_usd_per_mtok", "output_usd_per_mtok", "request_usd", "calls_per_s")
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0.0)
         ]
+        if self.concurrency < 1:
+            problems.append(f"concurrency must be at least 1, got {self.concurrency}")
         if problems:
             raise SettingsInvalid("; ".join(problems))
 

@@ -121,7 +121,8 @@ class Pairs:
             if call == 2 and is_settled(verdicts, pair.expert):
                 break
             drawn = int(2 * draw(f"third-call-{pair.expert}", pair.request_id))
-            question = _question(pair, *orders[drawn if call == 2 else call])
+            a, b = orders[drawn if call == 2 else call]
+            question = _question(pair, a, b, sample=int(call == 2))
             reply = self._ask(question, judge)
             if reply is None:
                 return verdicts, False
@@ -163,7 +164,7 @@ class Pairs:
         )
 
 
-def _question(pair: Pair, a: ExpertId, b: ExpertId) -> Question:
+def _question(pair: Pair, a: ExpertId, b: ExpertId, *, sample: int) -> Question:
     return Question(
         request_id=pair.request_id,
         tenant=pair.tenant,
@@ -173,6 +174,7 @@ def _question(pair: Pair, a: ExpertId, b: ExpertId) -> Question:
         expert_b=b,
         answer_b=pair.answers[b],
         reference_answer=pair.reference_answer,
+        sample=sample,
     )
 
 

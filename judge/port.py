@@ -22,6 +22,8 @@ class Question:
     answer_b: Answer
     reference_answer: str | None = None
     """What is known to be right, if the prompt came with it."""
+    sample: int = 0
+    """Which time the same is asked on purpose: a kept verdict is no answer to another time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

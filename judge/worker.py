@@ -100,7 +100,7 @@ class JudgeWorker:
         try:
             return self._judged(task, last_try=task.attempts >= MAX_ATTEMPTS)
         except JudgeUnavailable as outage:
-            self._batch.give_back(task, str(outage), counts=False)
+            self._batch.give_back(task, str(outage), counts=False, wait_s=outage.retry_after_s)
         except ExpertUnavailable as silent:
             self._batch.give_back(task, str(silent), counts=True)
         except StoreError:

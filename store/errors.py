@@ -105,7 +105,17 @@ class JudgeError(SteersmanError):
 
 
 class JudgeUnavailable(JudgeError):
-    """The judge cannot be reached or refuses for now."""
+    """The judge cannot be reached or refuses for now.
+
+    Parameters
+    ----------
+    retry_after_s
+        How long nobody need ask again; 0 if that is not known.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class VerdictUnreadable(JudgeError):

@@ -12,11 +12,12 @@ import pytest
 from openai._constants import MAX_RETRY_AFTER_DELAY
 
 from judge.batch import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S
+from judge.paced import LONGEST_WAIT_S
 from judge.pairs import UNREADABLE_TRIES, Panel
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
 from judge.worker import JudgeWorker
-from online.clients import RETRIES, TIMEOUT_S, Answer
+from online.clients import CONNECT_S, RETRIES, TIMEOUT_S, Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
@@ -460,8 +461,12 @@ def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
     assert len(bench.labels()) == 3
 
 
-SLOWEST_CALL_S = (RETRIES + 1) * TIMEOUT_S + RETRIES * MAX_RETRY_AFTER_DELAY
-"""Every try at its time-out, and between them as long as an endpoint may have the SDK wait."""
+SLOWEST_TRY_S = CONNECT_S + 2 * TIMEOUT_S
+SLOWEST_CALL_S = (
+    LONGEST_WAIT_S * 2 + (RETRIES + 1) * SLOWEST_TRY_S + RETRIES * MAX_RETRY_AFTER_DELAY
+)
+"""A seat and a turn, every try at its longest, and between them as long as an endpoint may have the
+SDK wait."""
 
 
 def test_no_call_outlasts_its_lease_and_nothing_is_paid_for_twice() -> None:
