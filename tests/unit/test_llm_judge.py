@@ -297,6 +297,36 @@ def test_retries_are_bounded(endpoints: Endpoints) -> None:
     assert endpoints.calls["big"] == 2
 
 
+@pytest.mark.parametrize(("asked_for", "slept"), [(7.0, [7.0]), (110.0, [110.0]), (900.0, [])])
+def test_an_endpoint_is_given_the_time_that_it_asks_for_or_left(
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, asked_for: float, slept: list[float]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("openai._base_client.time.sleep", waits.append)
+    endpoints.faults, endpoints.retry_after_s = iter(["limited", "limited"]), asked_for
+    endpoints.says = "nothing"
+    endpoint = Endpoint(base_url=endpoints.url, model="judge", price=Price(request_usd=1.0))
+    with pytest.raises(EndpointUnavailable, match="429"):
+        Chat(endpoint, retries=1).complete([Message("user", ASKED)])
+    assert waits == slept
+    assert endpoints.calls["judge"] == 1 + len(slept)
+
+
+def test_without_being_told_it_waits_ever_longer_and_never_the_same(
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("openai._base_client.time.sleep", waits.append)
+    endpoints.status = 503
+    endpoint = Endpoint(base_url=endpoints.url, model="big", price=Price(request_usd=1.0))
+    for _ in range(4):
+        with pytest.raises(EndpointUnavailable):
+            Chat(endpoint, retries=2).complete([Message("user", ASKED)])
+    first, second = waits[::2], waits[1::2]
+    assert max(first) <= 0.5 < min(second) <= max(second) <= 1.0
+    assert len(set(waits)) == 8
+
+
 def test_an_experts_client_is_kept_until_it_is_called_otherwise(endpoints: Endpoints) -> None:
     made = client_factory(None)
     called = {"kind": "openai", "base_url": endpoints.url, "model": "small"}
