@@ -186,6 +186,15 @@ def test_an_outage_gives_the_task_back_without_counting() -> None:
     assert bench.counts() == {"done": 1}
 
 
+def test_a_task_waits_as_long_as_the_judge_rests() -> None:
+    bench = Bench()
+    bench.worker(ScriptedJudge(JudgeUnavailable("rests", retry_after_s=20 * RETRY_AFTER_S))).step()
+    bench.clock.advance(20 * RETRY_AFTER_S - 1.0)
+    assert bench.worker(ScriptedJudge()).step() == 0
+    bench.clock.advance(1.0)
+    assert bench.worker(ScriptedJudge()).step() == 1
+
+
 def test_a_surprise_about_one_task_gives_it_back_and_ends_no_worker(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
