@@ -59,7 +59,7 @@ class JudgeSettings:
     """``STEERSMAN_JUDGE_*``: a language model that policy ``judge=llm`` asks."""
 
     base_url: str = ""
-    """OpenAI-compatible endpoint of the judge, with /v1; empty: there is no LLM judge."""
+    """OpenAI-compatible endpoint of the judge, with /v1; empty: there is no such judge."""
     model: str = ""
     """The endpoint's model name; part of every label's judge version."""
     api_key_env: str = ""

@@ -124,15 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         endpoints.last = asked
         endpoints.calls[asked["model"]] += 1
-        if asked["model"] == "judge":
-            with endpoints.lock:
-                fault = next(endpoints.faults, "")
-                endpoints.verdicts += not fault
-            if fault:
-                self.close_connection = True
-                with suppress(OSError):  # the caller hangs up first
-                    getattr(self, f"_{fault}")(endpoints, _completion(asked, endpoints.says))
-                return
+        if asked["model"] == "judge" and self._failed_as_told(endpoints, asked):
+            return
         if self.path != "/v1/chat/completions" or asked["model"] not in {"big", "small", "judge"}:
             self._send(404, b'{"error": {"message": "no such model"}}')
         elif endpoints.key and self.headers.get("authorization") != f"Bearer {endpoints.key}":
@@ -155,6 +148,17 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in more.items():
             self.send_header(name, value)
         self.end_headers()
+
+    def _failed_as_told(self, endpoints: Endpoints, asked: dict[str, Any]) -> bool:
+        with endpoints.lock:
+            fault = next(endpoints.faults, "")
+            endpoints.verdicts += not fault
+        if fault:
+            # A whole answer leaves the connection open: the next call may be on its way already.
+            self.close_connection = fault in {"hung", "cut", "slow", "reset"}
+            with suppress(OSError):  # the caller hangs up first
+                getattr(self, f"_{fault}")(endpoints, _completion(asked, endpoints.says))
+        return bool(fault)
 
     def _limited(self, endpoints: Endpoints, _: bytes) -> None:
         wait = {"retry-after": f"{endpoints.retry_after_s:g}"}

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.judging import PolicyPanel, client_factory, endpoint_of_judge
+from ingest.judging import FRESH_S, PolicyPanel, client_factory, endpoint_of_judge
 from ingest.settings import JudgeSettings, ProcessSettings
 from judge.llm import TRIAL_EVERY_S, LlmJudge
+from judge.paced import OPENS_AFTER
 from judge.port import Question
 from judge.template import TEMPLATE_HASH
 from judge.verdict import read_verdict
@@ -361,6 +363,8 @@ def test_the_policy_names_the_configured_judge(endpoints: Endpoints) -> None:
     (made,) = policy_panel("llm", configured)().judges
     assert made.compare(question("42", "43")).preference == 1.0
     assert made.version.startswith("llm-judge-")
+    assert made.compare(replace(question("42", "43"), request_id=RequestId("r2"))).cost_usd == 0.0
+    assert endpoints.calls["judge"] == 1, "it is kept"
     assert endpoint_of_judge(configured).price == Price(input_usd_per_mtok=1.0)
 
 
@@ -424,6 +428,22 @@ def test_a_panel_needs_judges_of_different_families(
     first = JudgeSettings(base_url="http://h/v1", model="gemini-2.5")
     with pytest.raises(SettingsInvalid, match=problem):
         ProcessSettings(judge=first, second_judge=second, third_judge=third)
+
+
+def test_a_new_policy_leaves_the_judges_as_they_are_and_what_they_know_of_the_endpoint(
+    endpoints: Endpoints,
+) -> None:
+    panel = policy_panel("llm", JudgeSettings(base_url=endpoints.url, model="judge"))
+    endpoints.status, endpoints.is_final = 500, True
+    made = panel()
+    for number in range(OPENS_AFTER):
+        with pytest.raises(JudgeUnavailable):
+            made.judges[0].compare(question(f"{number}", "43"))
+    with panel._ledger.begin() as tx:
+        tx.policies.set(replace(settings(), judge="llm", alpha=0.2), actor="test", now=NOON)
+    panel._clock.wait(threading.Event(), FRESH_S)
+    with pytest.raises(JudgeUnavailable, match="tried again in"):
+        panel().judges[0].compare(question("42", "43"))
 
 
 def test_the_configured_judges_make_the_panel() -> None:
