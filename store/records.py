@@ -46,6 +46,8 @@ class PromptReceived:
     """An explicit expert name outranks learning and is still logged."""
     needs: Needs = NO_NEEDS
     """As the sender stated them; ``online/obstacles.py`` adds what the prompt itself takes."""
+    check: str | None = None
+    """What a right answer must satisfy, as JSON (``judge/checks.py``); may hold the answer."""
 
 
 class Reason(StrEnum):
