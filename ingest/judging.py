@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from ingest.settings import JudgeSettings
 from judge.llm import LlmJudge
 from judge.pairs import Panel
 from judge.port import Judge
 from judge.recorded import RecordedJudge
+from judge.rules import read_rules
+from judge.verifying import Verifier
 from online.clients import Chat, ClientFactory, Endpoint, ExpertClient, OpenAiClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic
 from store.clock import Clock
-from store.errors import ExpertUnavailable, JudgeUnavailable
+from store.errors import ExpertUnavailable, JudgeUnavailable, SettingsInvalid
 from store.ledger import Ledger
 from store.policy import PolicySettings
 from store.records import Expert, ExpertId, Price
@@ -70,6 +73,27 @@ class PolicyPanel:
     def _asking(self, settings: JudgeSettings) -> Judge:
         """Return the judge that asks an endpoint, in what every such judge is wrapped in."""
         return LlmJudge(Chat(endpoint_of_judge(settings)), self._clock, family=settings.family)
+
+
+def verifier_of(rules: Path | None) -> Verifier:
+    """Return the verifier with the rules of a file, read once.
+
+    Raises
+    ------
+    SettingsInvalid
+        The file cannot be read, or holds what is no rule; the message lists every problem.
+    """
+    if rules is None:
+        return Verifier()
+    try:
+        raw = rules.read_bytes()
+    except OSError as problem:
+        unread = f"STEERSMAN_JUDGE_RULES: {rules} cannot be read: {problem.strerror}"
+        raise SettingsInvalid(unread) from problem
+    try:
+        return Verifier(read_rules(raw))
+    except SettingsInvalid as problem:
+        raise SettingsInvalid(f"STEERSMAN_JUDGE_RULES: {problem}") from problem
 
 
 def endpoint_of_judge(settings: JudgeSettings) -> Endpoint:
