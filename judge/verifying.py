@@ -18,11 +18,11 @@ from judge.rules import Rule, check_for
 from judge.sandbox import run_tests
 from judge.verifiers import grade
 from store.errors import EventRejected
-from store.records import ExpertId, JudgeTask, Label
+from store.records import VERIFIER, ExpertId, JudgeTask, Label
 
 log = logging.getLogger(__name__)
 
-VERSION = "verifier-1"
+VERSION = f"{VERIFIER}1"
 """Of every verifier's labels; changes when one of them grades any answer otherwise."""
 _ROUNDING = 1e-9
 

@@ -27,6 +27,8 @@ TRAFFIC = "traffic"
 """Purpose of a judge task on a sampled request."""
 PROBE = "probe"
 """Purpose of a judge task that describes a new expert on requests already judged."""
+VERIFIER = "verifier-"
+"""How the judge versions begin that grade by a check: what they say outranks every judge."""
 FOLDS = 5
 """Near-duplicate folds. Fold 0 trains nothing, ever."""
 

@@ -20,6 +20,8 @@ from judge import jail, sandbox
 from judge.sandbox import Trial, run_tests
 from judge.trial import Reason
 
+pytestmark = pytest.mark.usefixtures("lockable")
+
 ROOT = Path(__file__).parents[2]
 ADD = "def add(a, b):\n    return a + b\n"
 WANTS_ADD = "assert add(2, 3) == 5\n"

@@ -168,6 +168,7 @@ def test_the_margin_of_the_policy_is_used() -> None:
     assert found(labels)[CHEAP] == (1, 0.0)
 
 
+@pytest.mark.usefixtures("lockable")
 def test_code_is_tested_in_the_sandbox() -> None:
     check: JsonObject = {"kind": "python_tests", "tests": "assert add(2, 3) == 5"}
     answers = {
