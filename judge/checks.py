@@ -20,15 +20,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import regex
-
-from judge import numbers, schemas
+from judge import numbers, patterns, schemas
 from judge.finals import normalised
 from store.errors import EventRejected
 from store.records import JsonObject
 
 CHECK_BYTES = 64 * 1024
-PATTERN_CHARACTERS = 1_000
 ANSWERS = 100
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -145,14 +142,8 @@ def _choice(body: JsonObject) -> Choice:
 
 def _pattern(body: JsonObject) -> Pattern:
     pattern = _text(body, "pattern")
-    if len(pattern) > PATTERN_CHARACTERS:
-        problem = f"has more than {PATTERN_CHARACTERS} characters"
-        raise _refusal("text_too_long", "pattern", problem)
-    try:
-        regex.compile(pattern)
-    except (regex.error, ValueError, OverflowError, RecursionError, MemoryError):
-        problem = "is no regular expression that Python can read"
-        raise _refusal("invalid_pattern", "pattern", problem) from None
+    if (problem := patterns.problem_of(pattern)) is not None:
+        raise _refusal("invalid_pattern", "pattern", problem)
     return Pattern(pattern)
 
 

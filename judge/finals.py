@@ -25,6 +25,10 @@ _SAYS = (
 )
 _STATED = re.compile(rf"(?:\b{_NAMED}(?:{_SAYS})|####)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_TAKES_BACK = re.compile(
+    r"\b(?:wait|actually|correction|sorry|mistaken?|scratch that|i meant|on second thought|hmm)\b",
+    re.IGNORECASE,
+)
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"```[ \t]*(?P<tag>[\w+.-]*)[^`]*")
 _MARKUP = str.maketrans(dict.fromkeys("*_`\"'“”‘’"))
@@ -58,6 +62,13 @@ def statements(text: str) -> list[str]:
         said = line.strip(" \t*_:")
         found.append(said if said or not is_last else _next_line(text, marker.end()))
     return [said for said in found if said]
+
+
+def is_taken_back(text: str) -> bool:
+    """Return whether a text goes on after its last statement in a way that may correct it."""
+    ends = [marker.end() for marker in _STATED.finditer(text)]
+    last = max([text.rfind("\\boxed{"), *ends])
+    return last >= 0 and _TAKES_BACK.search(text, last) is not None
 
 
 def sentences(text: str) -> list[str]:

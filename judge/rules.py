@@ -6,9 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import regex
-
-from judge.checks import PATTERN_CHARACTERS, Check, read_check
+from judge import patterns
+from judge.checks import Check, read_check
 from store.errors import EventRejected, SettingsInvalid
 from store.records import JsonObject
 
@@ -29,12 +28,9 @@ class Rule:
         """Return whether the rule is for this prompt."""
         if self.tenant not in (None, tenant):
             return False
-        try:
-            return self.prompt_pattern is None or (
-                regex.search(self.prompt_pattern, prompt, timeout=PATTERN_S) is not None
-            )
-        except TimeoutError:
-            return False
+        if self.prompt_pattern is None:
+            return True
+        return patterns.is_in(self.prompt_pattern, prompt, seconds=PATTERN_S) is True
 
 
 def check_for(rules: Sequence[Rule], *, tenant: str, prompt: str) -> Check | None:
@@ -75,13 +71,8 @@ def _rule(stated: object) -> Rule:
         names = ", ".join(sorted(map(repr, unknown)))
         raise ValueError(f"has {names}, but only {', '.join(sorted(_MEMBERS))} mean something")
     pattern = _text(stated, "prompt_pattern")
-    if pattern is not None:
-        if len(pattern) > PATTERN_CHARACTERS:
-            raise ValueError(f"prompt_pattern has more than {PATTERN_CHARACTERS} characters")
-        try:
-            regex.compile(pattern)
-        except (regex.error, OverflowError) as problem:
-            raise ValueError(f"prompt_pattern is no regular expression: {problem}") from problem
+    if pattern is not None and (problem := patterns.problem_of(pattern)) is not None:
+        raise ValueError(f"prompt_pattern {problem}")
     return Rule(
         tenant=_text(stated, "tenant"),
         prompt_pattern=pattern,

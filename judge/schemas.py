@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import regex
-
+from judge import patterns
 from store.records import JsonObject
 
 STEPS = 20_000
 """Keywords looked at on one answer."""
+PARTS = 1_000
+"""Objects and arrays in a schema: checking a larger one takes longer than a decision may."""
 PATTERNS_S = 1.0
 """Seconds for all patterns on one answer."""
 UNBOUNDED = frozenset({"patternProperties", "unevaluatedProperties", "unevaluatedItems"})
@@ -35,17 +36,17 @@ def problem_of(schema: JsonObject | bool) -> str | None:
     from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415  .1 s, rarely needed
 
     try:
+        if sum(1 for _ in _parts(schema)) > PARTS:
+            return f"has more than {PARTS} parts"
+        if any(patterns.problem_of(pattern) for pattern in _patterns(schema)):
+            return "holds a pattern that cannot be used"
         Draft202012Validator.check_schema(schema)
         if unbounded := UNBOUNDED & set(_names(schema)):
             return f"uses {', '.join(sorted(unbounded))}, which cannot be bounded in time"
-        for pattern in _patterns(schema):
-            regex.compile(pattern)
     except SchemaError:
         return "is no JSON Schema of draft 2020-12"
     except RecursionError:
         return "is nested too deep"
-    except (regex.error, ValueError, OverflowError):
-        return "holds a pattern that cannot be read"
     return None
 
 
@@ -64,7 +65,7 @@ def satisfies(value: object, schema: JsonObject | bool) -> bool | None:
     validator = validators.extend(Draft202012Validator, counted)
     try:
         return bool(validator(schema, registry=Registry()).is_valid(value))
-    except (TooMuch, TimeoutError, RecursionError, Unresolvable):
+    except (TooMuch, RecursionError, Unresolvable):
         return None
 
 
@@ -86,9 +87,11 @@ class _Budget:
         if not isinstance(instance, str):
             return
         began = time.monotonic()
-        found = regex.search(stated, instance, timeout=max(self._seconds, 1e-3))
+        found = patterns.is_in(stated, instance, seconds=self._seconds)
         self._seconds -= time.monotonic() - began
         if found is None:
+            raise TooMuch
+        if not found:
             yield _error("does not match its pattern")
 
 
@@ -117,20 +120,20 @@ def _error(message: str) -> Exception:
     return error
 
 
+def _parts(schema: object) -> Iterator[object]:
+    """Yield every object and array of a schema, itself first."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict | list):
+            yield part
+            waiting.extend(part.values() if isinstance(part, dict) else part)
+
+
 def _names(schema: object) -> Iterator[str]:
-    if isinstance(schema, dict):
-        yield from schema
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for one in schema:
-            yield from _names(one)
+    return (name for part in _parts(schema) if isinstance(part, dict) for name in part)
 
 
 def _patterns(schema: object) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(pattern := schema.get("pattern"), str):
-            yield pattern
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for one in schema:
-            yield from _patterns(one)
+    stated = (part.get("pattern") for part in _parts(schema) if isinstance(part, dict))
+    return (pattern for pattern in stated if isinstance(pattern, str))

@@ -4,6 +4,8 @@ A grade of 1 needs an answer that *states* what is right and nothing else beside
 merely mentions it among others is never right. A grade of 0 needs an answer that states something
 else and mentions what is right nowhere. Whatever lies between is left to the judge:
 
+A statement that the text goes on to doubt ("wait", "actually", "mistake") leaves it open.
+
 - ``exact``: right if the whole answer, or every statement of it (``finals.py``), is one of the
   texts once normalised; wrong if none of them is mentioned.
 - ``numeric``: right if every statement holds one number and all are within the tolerance; without
@@ -26,9 +28,7 @@ import re
 from collections.abc import Callable
 from typing import assert_never
 
-import regex
-
-from judge import numbers, schemas
+from judge import numbers, patterns, schemas
 from judge.checks import (
     LETTERS,
     Check,
@@ -44,6 +44,7 @@ from judge.finals import (
     answered,
     fences,
     first_sentence,
+    is_taken_back,
     normalised,
     sentences,
     statements,
@@ -52,16 +53,15 @@ from judge.units import Unit
 
 SHORT = 120
 """Characters of a text whose only number is its answer, without a word that says so."""
-PATTERN_S = 1.0
-"""Seconds that a pattern may take; more leaves it open."""
 
 RunTests = Callable[[str, str], bool | None]
 """``run_tests(code, tests)`` says whether code passes its tests; None if nobody can tell."""
 
 _HEDGED = re.compile(
-    r"\b(?:not|nor?|or|either|neither|between|unless|if|may ?be|perhaps|possibly|might|could|unsure"
-    r"|unclear|unknown|wrong|incorrect|(?:more|less|fewer|greater|other) than|at least|at most|over"
-    r"|under|up to|to)\b|n['’]t\b",
+    r"\b(?:not|nor?|or|either|neither|between|unless|if|may ?be|perhaps|possibly|might|could"
+    r"|unsure|unclear|unknown|wrong|incorrect|(?:more|less|fewer|greater|other|rather) than"
+    r"|at least|at most|over|under|above|below|up to|to|too|but|except|almost|nearly|instead)\b"
+    r"|n['’]t\b",
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(
@@ -111,6 +111,8 @@ def _exact(check: Exact, said: str) -> float | None:
     if whole in check.answers:
         return 1.0
     stated = statements(said)
+    if is_taken_back(said):
+        return None
     if stated and all(
         {normalised(one), normalised(first_sentence(one))} & check.answers for one in stated
     ):
@@ -124,6 +126,8 @@ def _mentions(text: str, words: str) -> bool:
 
 def _numeric(check: Numeric, said: str) -> float | None:
     text = numbers.plain(said)
+    if is_taken_back(said):
+        return None
     readings = [reading for zone in _zones(text) if (reading := _quantity_in(zone)) is not False]
     if not readings or None in readings:
         return None
@@ -192,6 +196,8 @@ def _choice(check: Choice, said: str) -> float | None:
         named = [LETTERS[n] for n, option in enumerate(check.options) if option == whole]
         return None if len(named) > 1 else float(named[0] == check.letter)
     stated = statements(said)
+    if is_taken_back(said):
+        return None
     letters = [_letter(one, check) for one in stated]
     letters += _LETTER_IS_RIGHT.findall(said)
     if not letters:
@@ -224,11 +230,7 @@ def _letter(stated: str, check: Choice) -> str | None:
 def _pattern(check: Pattern, said: str) -> float | None:
     blocks = fences(said)
     whole = blocks[0][1].strip() if len(blocks) == 1 and said.startswith("```") else said
-    try:
-        found = regex.fullmatch(check.pattern, whole, timeout=PATTERN_S)
-    except TimeoutError:
-        return None
-    return float(found is not None)
+    return _graded(patterns.is_whole(check.pattern, whole))
 
 
 def _schema(check: Schema, said: str) -> float | None:

@@ -37,7 +37,7 @@ HOMES = {
     "pydantic": ("ingest/http_models.py",),
     "rich": ("ingest/console.py", "ingest/summary_tables.py"),
     "referencing": ("judge/schemas.py",),
-    "regex": ("judge/checks.py", "judge/rules.py", "judge/schemas.py", "judge/verifiers.py"),
+    "regex": ("judge/patterns.py",),
     "river": ("online/cargo.py", "online/comparator.py"),
     "safetensors": ("online/snapshot.py", "recalibrate/scoring.py"),
     "scipy": ("online/isotonic.py", "recalibrate/realised.py"),

@@ -248,6 +248,7 @@ UNCLEAR = [
             "It may be Paris.",
             "The answer is Paris. The answer is Lyon.",
             "The answer is Lyon, not Paris.",
+            "The answer is Paris. Sorry, I meant another city.",
         )
     ),
     *(
@@ -279,6 +280,10 @@ UNCLEAR = [
             "It's at 10:42",
             "Between 41 and 43.",
             "At least 42.",
+            "Answer: 42\nNo wait, it is 43.",
+            r"\boxed{42} Actually, I made a mistake.",
+            "Anything but 42",
+            "almost 42",
             "42?" * 60,
         )
     ),

@@ -201,7 +201,16 @@ def test_needs_are_refused_with_code_and_field(needs: object, code: str, field: 
         ({"kind": "choice", "answer": "AB"}, "unknown_value", "check.answer"),
         ({"kind": "choice", "answer": "C", "options": ["a", "b"]}, "out_of_range", "check.answer"),
         ({"kind": "regex", "pattern": "("}, "invalid_pattern", "check.pattern"),
-        ({"kind": "regex", "pattern": "x" * 1_001}, "text_too_long", "check.pattern"),
+        ({"kind": "regex", "pattern": "x" * 1_001}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": "(?R)"}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": "((?:a|b){999}){999}"}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": "a{" + "9" * 900}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": r"(?<n>a)\\(?&n)"}, "invalid_pattern", "check.pattern"),
+        (
+            {"kind": "json_schema", "schema": {"anyOf": [{}] * 1_000}},
+            "invalid_schema",
+            "check.schema",
+        ),
         ({"kind": "json_schema", "schema": []}, "wrong_type", "check.schema"),
         ({"kind": "json_schema", "schema": {"type": "text"}}, "invalid_schema", "check.schema"),
         (
