@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from ingest.settings import JudgeSettings
 from judge.kept import Kept
@@ -13,10 +14,12 @@ from judge.paced import Paced
 from judge.pairs import Panel
 from judge.port import Judge
 from judge.recorded import RecordedJudge
+from judge.rules import read_rules
+from judge.verifying import Verifier
 from online.clients import Chat, ClientFactory, Endpoint, ExpertClient, OpenAiClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic
 from store.clock import Clock
-from store.errors import ExpertUnavailable, JudgeUnavailable
+from store.errors import ExpertUnavailable, JudgeUnavailable, SettingsInvalid
 from store.ledger import Ledger
 from store.policy import PolicySettings
 from store.records import Expert, ExpertId, Price
@@ -87,6 +90,27 @@ class PolicyPanel:
             concurrency=settings.concurrency,
         )
         return Kept(paced, self._ledger, self._clock)
+
+
+def verifier_of(rules: Path | None) -> Verifier:
+    """Return the verifier with the rules of a file, read once.
+
+    Raises
+    ------
+    SettingsInvalid
+        The file cannot be read, or holds what is no rule; the message lists every problem.
+    """
+    if rules is None:
+        return Verifier()
+    try:
+        raw = rules.read_bytes()
+    except OSError as problem:
+        unread = f"STEERSMAN_JUDGE_RULES: {rules} cannot be read: {problem.strerror}"
+        raise SettingsInvalid(unread) from problem
+    try:
+        return Verifier(read_rules(raw))
+    except SettingsInvalid as problem:
+        raise SettingsInvalid(f"STEERSMAN_JUDGE_RULES: {problem}") from problem
 
 
 def endpoint_of_judge(settings: JudgeSettings) -> Endpoint:

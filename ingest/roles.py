@@ -23,7 +23,7 @@ from ingest.handler import RequestHandler, ResponseHandler
 from ingest.http import build_app
 from ingest.http_context import HttpContext
 from ingest.http_serve import serve
-from ingest.judging import PolicyPanel, client_factory
+from ingest.judging import PolicyPanel, client_factory, verifier_of
 from ingest.live import Live, StateWatcher
 from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher, Sweeper
@@ -162,6 +162,7 @@ class Roles:
             name=f"{self._settings.replica}-{os.getpid()}",
             announce=announce_labels,
             publish=self.outbox.publish_now,
+            verifier=verifier_of(self._settings.judge_rules),
         )
         self._crew.add(
             "judge", lambda stop: self._hinted("judge", stop, worker.run), quiet_s=SLOW_S

@@ -111,6 +111,8 @@ class ProcessSettings:
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     second_judge: JudgeSettings = field(default_factory=JudgeSettings)
     third_judge: JudgeSettings = field(default_factory=JudgeSettings)
+    judge_rules: Path | None = None
+    """JSON file with checks for prompts that come without one; empty: none."""
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
     run_dir: Path = Path(".run")

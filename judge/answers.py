@@ -36,6 +36,10 @@ class Gathered:
     """Experts that never answered, with the last problem; a loss for risk."""
     families: dict[ExpertId, str]
     """Of the experts that the ledger knows."""
+    check: str | None
+    """The check that came with the prompt, as JSON."""
+    margin: float
+    """Of the policy in force: how far below the reference's grade is still acceptable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class _Known:
     answers: dict[ExpertId, Answer]
     missing: list[Expert]
     families: dict[ExpertId, str]
+    check: str | None
+    margin: float
 
 
 class Answers:
@@ -114,6 +120,8 @@ class Answers:
             answers={**known.answers, **asked},
             silent=silent,
             families=known.families,
+            check=known.check,
+            margin=known.margin,
         )
 
     def _known(self, task: JudgeTask) -> _Known | None:
@@ -141,6 +149,8 @@ class Answers:
                     missing.append(expert)
             if decision.reference not in {*answers, *(expert.name for expert in missing)}:
                 raise ExpertUnavailable(f"the reference {decision.reference} has left the pool")
+            policy = tx.policies.current()
+            check = tx.decisions.prompt_check(task.request_id)
         return _Known(
             prompt=prompt,
             tenant=decision.tenant,
@@ -148,6 +158,8 @@ class Answers:
             answers=answers,
             missing=missing,
             families=families,
+            check=check,
+            margin=0.0 if policy is None else policy[1].margin,
         )
 
     def _failures(

@@ -1,4 +1,4 @@
-"""LOOP: lease judge tasks, gather the answers, ask the judge in both orders, record labels."""
+"""LOOP: lease judge tasks, gather the answers, verify them or ask the judge, record labels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from judge.batch import MAX_ATTEMPTS, Batch
 from judge.pairs import Pair, Pairs, Panel
 from judge.port import Judge
 from judge.records import Announce, Finished, Publish, Recorder
+from judge.verifying import Verifier, known_answer, labels_of_grades
 from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import (
@@ -42,6 +43,8 @@ class JudgeWorker:
         Returns who judges now; raises ``JudgeUnavailable`` if nobody can.
     announce, publish
         As of ``Recorder``.
+    verifier
+        Without one, checks that come with prompts are used, and no rules.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class JudgeWorker:
         name: str,
         announce: Announce,
         publish: Publish,
+        verifier: Verifier | None = None,
     ) -> None:
         self._ledger = ledger
         self._panel = panel
         self._clock = clock
         self._name = name
+        self._verifier = verifier or Verifier()
         recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
         self._batch = Batch(ledger, clock, recorder, worker=name)
         self._answers = Answers(ledger, clients, clock, before_call=self._batch.keep)
@@ -127,13 +132,17 @@ class JudgeWorker:
         if gathered is None:
             gone = "the prompt is unknown or was erased"
             return Finished(task=task, verdicts=(), labels=(), error=gone)
+        error = "; ".join(gathered.silent.values()) or None
+        grades = self._verifier.grades(gathered, before_each=self._batch.keep)
+        if grades is not None:
+            graded = labels_of_grades(task, gathered, grades, now=self._clock.now())
+            return Finished(task=task, verdicts=(), labels=tuple(graded), error=error)
         by_expert: dict[ExpertId, Sequence[Verdict] | None] = dict.fromkeys(gathered.silent)
         paid: list[Verdict] = []
         for pair, judges in self._pairs_of(task, gathered, panel):
             compared = self._pairs.compare(pair, judges)
             by_expert[pair.expert] = compared.verdicts if compared.is_readable else None
             paid += compared.verdicts
-        error = "; ".join(gathered.silent.values()) or None
         return self._finished(
             task, version, by_expert, paid, reference=gathered.reference, error=error
         )
@@ -154,6 +163,7 @@ class JudgeWorker:
                     expert=expert,
                     reference=gathered.reference,
                     answers=gathered.answers,
+                    reference_answer=known_answer(gathered),
                 )
                 found.append((pair, judges))
         return found

@@ -53,7 +53,7 @@ class MemoryDecisions:
         put, tables = self._journal.put, self._tables
         prompt = decided.prompt
         put(tables.days, day_of(decision.decided_at), None)
-        held = HeldPrompt(sha256, prompt.text, prompt.tenant, prompt.session_id)
+        held = HeldPrompt(sha256, prompt.text, prompt.tenant, prompt.session_id, prompt.check)
         put(tables.prompts, request_id, held)
         put(tables.decisions, request_id, decision)
         if decision.is_sampled:
@@ -72,6 +72,10 @@ class MemoryDecisions:
     def prompt_text(self, request_id: RequestId) -> str | None:
         held = self._tables.prompts.get(request_id)
         return held.text if held is not None else None
+
+    def prompt_check(self, request_id: RequestId) -> str | None:
+        held = self._tables.prompts.get(request_id)
+        return held.check if held is not None else None
 
     def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
         found = self._sampled(self.find_many(request_ids).values(), encoder)

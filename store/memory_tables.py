@@ -41,12 +41,13 @@ VerdictKey = tuple[RequestId, str, ExpertId, ExpertId, int]
 
 @dataclass(frozen=True, slots=True)
 class HeldPrompt:
-    """A prompt's identity, whose it is, and its text, which may be erased."""
+    """A prompt's identity, whose it is, and its text and check, which may be erased."""
 
     sha256: bytes
     text: str | None
     tenant: str
     session_id: str | None
+    check: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,10 @@ class PostgresDecisions:
         row = self._connection.execute(facts_of(prompts, [request_id])).mappings().one_or_none()
         return None if row is None else decoded(row["text_utf8"])
 
+    def prompt_check(self, request_id: RequestId) -> str | None:
+        row = self._connection.execute(facts_of(prompts, [request_id])).mappings().one_or_none()
+        return None if row is None else decoded(row["check_utf8"])
+
     def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
         asked = facts_of(decisions, request_ids).subquery("asked")
         return self._sampled(select(asked).where(asked.c.is_sampled), encoder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import socket
 import threading
@@ -18,6 +19,7 @@ from ingest.http_serve import listen, serve
 from ingest.logs import JsonFormatter
 from ingest.settings import HttpSettings
 from store.errors import SettingsInvalid, StoreUnavailable
+from store.records import RequestId
 from tests.integration.http_harness import EXPERT, WHISPERED, Api, error_of
 
 
@@ -79,6 +81,19 @@ def test_an_id_of_any_text_travels_in_path_and_header(client: TestClient) -> Non
     assert reply.headers["x-steersman-decision-id"] == "%C3%96d%C3%B6n/ 1%25?#"
     found = client.get("/v1/decisions/%C3%96d%C3%B6n%2F%201%25%3F%23")
     assert found.json()["request_id"] == "Ödön/ 1%?#"
+
+
+def test_a_check_is_kept_with_its_prompt_and_refused_by_field(api: Api, client: TestClient) -> None:
+    check = {"kind": "numeric", "answer": "3.5 km", "tolerance": 0.01}
+    body = {"request_id": "r1", "prompt": "How far?", "check": check}
+
+    assert client.post("/v1/routing/decision", json=body).status_code == 200
+    with api.ledger.begin() as tx:
+        assert json.loads(tx.decisions.prompt_check(RequestId("r1")) or "") == check
+
+    reply = client.post("/v1/routing/decision", json=body | {"check": {"kind": "magic"}})
+    error = error_of(reply, 422)
+    assert (error["code"], error["field"]) == ("unknown_value", "check.kind")
 
 
 def test_messages_are_accepted_in_place_of_a_prompt(client: TestClient) -> None:
