@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from judge.audit_report import AuditReport, Strength
-from judge.error import Agreement, Bound, Errors
+from judge.error import Agreement, Errors
 from judge.intervals import Estimate, Share
 from recalibrate import words
 
@@ -30,7 +30,7 @@ def lines(found: AuditReport) -> Iterator[str]:
         f" acceptable, {rates.bad:,} not."
     )
     yield ""
-    yield promise(found.audit.bound, found.risk_target)
+    yield words.true_risk(found.audit.bound, found.risk_target)
     yield ""
     yield "How often the judge is right (95 % intervals)"
     yield from _rates("all", rates)
@@ -50,21 +50,6 @@ def lines(found: AuditReport) -> Iterator[str]:
         yield ""
         yield f"How often the judge prefers an expert to {found.reference}, ties halved"
         yield from (_strength(one) for one in found.strengths)
-
-
-def promise(bound: Bound, risk_target: float | None) -> str:
-    """Return what stands beside α: what the judge's error leaves of the promise."""
-    if risk_target is None:
-        return f"No risk target is set; {bound.words}."
-    said = f"Risk target {words.percent(risk_target)} with respect to the judge"
-    at_most = bound.true_risk(risk_target)
-    if at_most is None:
-        return f"{said}; true risk {bound.words}."
-    return (
-        f"{said}; true risk at most {words.percent(at_most)} with 95 % confidence, if people are"
-        " right and the judge errs on what is served as it does on what was audited:"
-        f" {bound.words}."
-    )
 
 
 def _rates(name: str, found: Errors) -> Iterator[str]:

@@ -16,6 +16,10 @@ VERIFIED = "verifier-"
 """How the judge versions of verifiers begin: they are right or wrong, and no person is asked."""
 
 
+LOOK_BACK = 10_000
+"""Labels among which the newest judge version is sought: the look must not grow with the ledger."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptVerdict:
     """A verdict under the hash of everything that shaped it, so that it is paid for once."""
@@ -144,7 +148,7 @@ class Judging(Protocol):
 
     def newest_version(self) -> str | None:
         """Return which judge gave the traffic label that came last, verifiers and versions in
-        quarantine left out; None before the first.
+        quarantine left out; None if none of the last ``LOOK_BACK`` labels is such a one.
         """
         ...
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from store.judging import (
+    LOOK_BACK,
     VERIFIED,
     AuditCandidate,
     AuditedPair,
@@ -109,7 +111,8 @@ class MemoryJudging:
         return sorted(pairs, key=lambda p: (p.audited_at, p.request_id, p.expert, p.auditor))
 
     def newest_version(self) -> str | None:
-        given = (x for x in reversed(self._tables.label_log) if x is not None and self._is_said(x))
+        newest = itertools.islice(reversed(self._tables.label_log), LOOK_BACK)
+        given = (label for label in newest if label is not None and self._is_said(label))
         return next((label.judge_version for label in given), None)
 
     def auditable(self, judge_version: str, *, limit: int) -> list[AuditCandidate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, FromClause, RowMapping, and_, func, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
-from store.judging import VERIFIED, AuditCandidate
+from store.judging import LOOK_BACK, VERIFIED, AuditCandidate
 from store.postgres.labels import IS_LEFT_OUT
 from store.postgres.rows import utc
 from store.postgres.tables import decisions, labels, prompts, responses, shadow_answers
@@ -20,8 +20,14 @@ _BY_A_JUDGE = and_(
 
 def newest_version(connection: Connection) -> str | None:
     """Return the judge version of the traffic label that came last."""
-    last = select(labels.c.judge_version).where(_BY_A_JUDGE).order_by(labels.c.xact.desc()).limit(1)
-    return connection.scalar(last)
+    newest = (
+        select(labels.c.xact, labels.c.judge_version, _BY_A_JUDGE.label("counts"))
+        .order_by(labels.c.xact.desc())
+        .limit(LOOK_BACK)
+        .subquery()
+    )
+    last = select(newest.c.judge_version).where(newest.c.counts).order_by(newest.c.xact.desc())
+    return connection.scalar(last.limit(1))
 
 
 def auditable(connection: Connection, judge_version: str, *, limit: int) -> list[AuditCandidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,29 +15,17 @@ from judge.error import agreement, audit_of, bound, errors, first_word
 from judge.intervals import mean_by_group, share
 from store.judging import AuditedPair
 from store.records import ExpertId, FloatArray, RequestId, Verdict
-from tests.factories import CHEAP, STRONG, later, verdict
+from tests.factories import CHEAP, STRONG, audited, later, verdict
 
 JUDGE = "judge-1"
 
 
-def pair(number: int, **changes: object) -> AuditedPair:
-    one = AuditedPair(
-        request_id=RequestId(f"r{number}"),
-        expert=CHEAP,
-        auditor="ann",
-        reference=STRONG,
-        preference=1.0,
-        judge_version=JUDGE,
-        judge_outcome=1,
-        inclusion_probability=0.1,
-        category="all",
-        audited_at=later(number),
-    )
-    return replace(one, **changes)  # type: ignore[arg-type]
+def pair(number: int, **changes: Any) -> AuditedPair:
+    return audited(f"r{number}", audited_at=later(number), **changes)
 
 
 def pairs(
-    good_yes: int, good_no: int, bad_yes: int, bad_no: int, **changes: object
+    good_yes: int, good_no: int, bad_yes: int, bad_no: int, **changes: Any
 ) -> list[AuditedPair]:
     """Return pairs by truth and the judge's word."""
     cells = (
@@ -236,15 +225,15 @@ def test_length_counts_wins_of_the_longer_answer_and_people_say_if_it_is_bias() 
 
 def test_an_expert_of_the_judges_family_is_compared_with_the_others() -> None:
     kin = ExpertId("kin")
-    audited = [
+    by_people = [
         *(pair(i, expert=kin, preference=float(i % 2)) for i in range(20)),
         *(pair(i) for i in range(20, 40)),
     ]
-    found = towards_own(audited, {kin})
+    found = towards_own(by_people, {kin})
     assert found is not None
     assert found.value == pytest.approx(0.5)
     assert found.low > 0.0
-    assert towards_own(audited, {ExpertId("nobody")}) is None
+    assert towards_own(by_people, {ExpertId("nobody")}) is None
 
 
 def test_values_of_one_group_count_as_one() -> None:
