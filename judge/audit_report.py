@@ -21,6 +21,8 @@ from store.records import ExpertId, RequestId, Verdict
 
 VERDICTS_OF = 2_000
 """Newest judged pairs whose verdicts are read for biases and strengths."""
+OF_EITHER_LENGTH = 0.05
+"""Least share of an expert's answers on either side of equal length, to say what happens there."""
 _SEED = 20261125
 
 
@@ -52,7 +54,9 @@ class Strength:
 
     expert: ExpertId
     wins: Estimate
-    wins_at_equal_length: Estimate
+    wins_at_equal_length: Estimate | None
+    """None for an expert whose answers are nearly always the longer or the shorter ones: nothing
+    was seen at equal length, and the fit would only be prolonged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,11 +199,17 @@ def _strengths(
         Strength(
             expert=expert,
             wins=plain.against(expert, reference),
-            wins_at_equal_length=level.against(expert, reference),
+            wins_at_equal_length=level.against(expert, reference) if _meets(kept, expert) else None,
         )
         for expert in plain.order()
         if expert != reference
     )
+
+
+def _meets(seen: Sequence[PairSeen], expert: ExpertId) -> bool:
+    """Return whether an expert's answers are often enough longer and shorter than the others."""
+    signs = np.sign([pair.longer_by or 0 for pair in seen if pair.expert == expert])
+    return bool(min((signs >= 0).mean(), (signs <= 0).mean()) >= OF_EITHER_LENGTH)
 
 
 def _comparisons(

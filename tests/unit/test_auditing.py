@@ -23,10 +23,12 @@ from store.records import ExpertId
 from tests.factories import CHEAP, NOON, STRONG, decided, label, later, response, verdict
 
 JUDGE = "judge-1"
-GOOD, BAD = "a good answer", "a bad one\x1b[31m"
+GOOD, BAD = "a good answer", "a bad one, in red: \x1b[31m"
 
 
-def judged_traffic(requests: int, *, seed: int = 1) -> MemoryLedger:
+def judged_traffic(
+    requests: int, *, seed: int = 1, reference: str = "the reference's"
+) -> MemoryLedger:
     """Return a ledger of judged requests.
 
     85 % of the cheap answers are acceptable; the judge accepts 95 % of them, 20 % of the others.
@@ -39,7 +41,7 @@ def judged_traffic(requests: int, *, seed: int = 1) -> MemoryLedger:
             said = int(rng.random() < (0.95 if is_good else 0.20))
             tx.decisions.record([decided(name, category="math" if i % 2 else "code")])
             tx.responses.record([response(name, text=GOOD if is_good else BAD)])
-            tx.responses.record_shadow(response(name, expert=STRONG, text="the reference's"))
+            tx.responses.record_shadow(response(name, expert=STRONG, text=reference))
             both = [
                 verdict(name, call=0, preference=float(said)),
                 verdict(name, call=1, expert_a=STRONG, expert_b=CHEAP, preference=1.0 - said),
@@ -158,7 +160,7 @@ def test_nothing_judged_is_said() -> None:
 
 
 def test_the_report_finds_the_judges_errors_and_what_they_leave_of_the_promise() -> None:
-    ledger = judged_traffic(3_000)
+    ledger = judged_traffic(2_000)
     answered(ledger, 150)
     few = audit_report(ledger)
     assert few.true_risk_at_most is None
@@ -167,7 +169,7 @@ def test_the_report_finds_the_judges_errors_and_what_they_leave_of_the_promise()
     answered(ledger, 40, "bob")
     found = audit_report(ledger, own_family={ExpertId("nobody")})
     rates = found.audit.overall
-    assert rates.bad > 300
+    assert rates.bad > 200
     assert rates.wrongly_accepted is not None
     assert rates.sensitivity is not None
     assert rates.wrongly_accepted.low < 0.20 < rates.wrongly_accepted.high
@@ -186,10 +188,18 @@ def test_the_report_finds_the_judges_errors_and_what_they_leave_of_the_promise()
     (strength,) = found.strengths
     assert strength.expert == CHEAP
     assert strength.wins.low < found.acceptable.judged.value < strength.wins.high
+    assert strength.wins_at_equal_length is not None
+    assert found.biases.towards_longer is not None
     said = "\n".join(lines(found))
     assert "true risk at most 1" in said
     assert "95 % confidence, if people are right" in said
     assert json.loads(document(found))["audit"]["audit"]["bound"]["bad"] == rates.bad
+
+
+def test_nothing_is_said_of_equal_length_where_nobody_saw_it() -> None:
+    ledger = judged_traffic(100, reference="the longest answer of them all, by far")
+    (strength,) = audit_report(ledger).strengths
+    assert strength.wins_at_equal_length is None
 
 
 @pytest.fixture
