@@ -25,7 +25,8 @@ ACCEPTED_SHARE, REJECTED_SHARE = 0.25, 1.0
 e1 = P(judge accepts | truly bad) needs truly bad pairs of both kinds. Most of what a judge accepts
 is good, most of what it rejects is bad. For a judge that accepts 85 %, a twentieth of it wrongly,
 and rejects rightly in 6 of 10 cases, this takes half as many answers as a uniform audit to reach
-100 bad pairs, and leaves e1 within a tenth of the smallest variance for the same number of answers.
+100 bad pairs, and leaves the log-odds of e1 within a seventh of the least variance that the same
+number of answers can give.
 """
 NEWEST = 20_000
 """Judged pairs among which the audit draws."""

@@ -153,7 +153,7 @@ class Judging(Protocol):
         ...
 
     def auditable(self, judge_version: str, *, limit: int) -> list[AuditCandidate]:
-        """Return the pairs that a version judged last, newest first, whose prompt and two answers
-        are still there with their text; probes and labels in quarantine are left out.
+        """Return, newest first, the pairs among a version's last ``limit`` labels on traffic whose
+        prompt and two answers are still there with their text; labels in quarantine are left out.
         """
         ...

@@ -116,11 +116,12 @@ class MemoryJudging:
         return next((label.judge_version for label in given), None)
 
     def auditable(self, judge_version: str, *, limit: int) -> list[AuditCandidate]:
-        labels = [x for x in self._tables.labels.values() if x.judge_version == judge_version]
-        labels.sort(key=lambda x: (x.request_id, x.expert))
-        labels.sort(key=lambda x: x.labelled_at, reverse=True)
-        found = (self._candidate(label) for label in labels if self._is_said(label))
-        return [candidate for candidate in found if candidate is not None][:limit]
+        newest = (label for label in reversed(self._tables.label_log) if label is not None)
+        theirs = (x for x in newest if x.judge_version == judge_version and self._is_said(x))
+        found = [self._candidate(label) for label in itertools.islice(theirs, limit)]
+        there = [candidate for candidate in found if candidate is not None]
+        there.sort(key=lambda one: (one.request_id, one.expert))
+        return sorted(there, key=lambda one: one.judged_at, reverse=True)
 
     def _is_said(self, label: Label) -> bool:
         """Return whether a judge said it of traffic, and may be believed."""

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, FromClause, RowMapping, and_, func, select, union_all
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    RowMapping,
+    Table,
+    and_,
+    func,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from store.judging import LOOK_BACK, VERIFIED, AuditCandidate
 from store.postgres.labels import IS_LEFT_OUT
@@ -31,53 +42,62 @@ def newest_version(connection: Connection) -> str | None:
 
 
 def auditable(connection: Connection, judge_version: str, *, limit: int) -> list[AuditCandidate]:
-    """Return the newest pairs; sizes come from the rows' heads, no text is read."""
-    theirs, references = _texts("theirs"), _texts("references")
-    name = labels.c.request_id.collate("C"), labels.c.expert.collate("C")
+    """Return the newest pairs, by one index probe a fact; sizes come from the rows' heads, no text
+    is read.
+    """
+    theirs = (
+        select(labels)
+        .where(_BY_A_JUDGE, labels.c.judge_version == judge_version)
+        .order_by(labels.c.xact.desc())
+        .limit(limit)
+        .subquery("theirs")
+    )
+    decided = _probed(decisions, theirs, "decided")
+    prompt = _probed(prompts, theirs, "prompt", prompts.c.text_utf8.is_not(None))
+    answer = _size(theirs, theirs.c.expert, "answer")
+    reference = _size(theirs, decided.c.reference, "reference_answer")
     found = (
         select(
-            labels,
-            decisions.c.reference,
-            decisions.c.inclusion_probability,
-            decisions.c.details["category"].astext.label("category"),
-            (theirs.c.bytes - references.c.bytes).label("longer_by"),
+            theirs,
+            decided.c.reference,
+            decided.c.inclusion_probability,
+            decided.c.details["category"].astext.label("category"),
+            (answer.c.bytes - reference.c.bytes).label("longer_by"),
         )
-        .join(decisions, _same_request(decisions))
-        .join(prompts, and_(_same_request(prompts), prompts.c.text_utf8.is_not(None)))
-        .join(theirs, and_(_same_request(theirs), theirs.c.expert == labels.c.expert))
-        .join(
-            references,
-            and_(_same_request(references), references.c.expert == decisions.c.reference),
+        .join_from(theirs, decided, true())
+        .join(prompt, true())
+        .join(answer, true())
+        .join(reference, true())
+        .where(theirs.c.expert != decided.c.reference)
+        .order_by(
+            theirs.c.labelled_at.desc(),
+            theirs.c.request_id.collate("C"),
+            theirs.c.expert.collate("C"),
         )
-        .where(
-            _BY_A_JUDGE,
-            labels.c.judge_version == judge_version,
-            labels.c.expert != decisions.c.reference,
-        )
-        .order_by(labels.c.labelled_at.desc(), *name)
-        .limit(limit)
     )
     return [_candidate(row) for row in connection.execute(found).mappings()]
 
 
-def _texts(name: str) -> FromClause:
-    """Return how long the answers of each request are, served and shadow ones; a served expert's
-    answer is never asked for again.
-    """
+def _probed(
+    table: Table, source: FromClause, name: str, *only: ColumnElement[bool]
+) -> LateralFromClause:
+    """Return a day table's row of each label; ``lookups.py`` says why it is fenced."""
+    is_its = (table.c.day == source.c.day, table.c.request_id == source.c.request_id)
+    return select(table).where(*is_its, *only).offset(0).correlate(source).lateral(name)
+
+
+def _size(source: FromClause, expert: ColumnElement[str], name: str) -> LateralFromClause:
+    """Return how long an expert's answer is, served or else shadow, where its text is there."""
     each = [
-        select(
-            table.c.day,
-            table.c.request_id,
-            table.c.expert,
-            func.octet_length(table.c.text_utf8).label("bytes"),
-        ).where(table.c.text_utf8.is_not(None))
+        select(func.octet_length(table.c.text_utf8).label("bytes")).where(
+            table.c.day == source.c.day,
+            table.c.request_id == source.c.request_id,
+            table.c.expert == expert,
+            table.c.text_utf8.is_not(None),
+        )
         for table in (responses, shadow_answers)
     ]
-    return union_all(*each).subquery(name)
-
-
-def _same_request(other: FromClause) -> ColumnElement[bool]:
-    return and_(other.c.day == labels.c.day, other.c.request_id == labels.c.request_id)
+    return union_all(*each).limit(1).lateral(name)
 
 
 def _candidate(row: RowMapping) -> AuditCandidate:
