@@ -48,18 +48,13 @@ def audit(
 @audit_app.command("report")
 def audit_report(
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-    own_family: Annotated[
-        list[str] | None,
-        typer.Option(help="An expert of the judge's own family, to see favours; repeatable."),
-    ] = None,
 ) -> None:
     """Print how often the judge is right, what moves it, and what that leaves of the promise."""
     from judge.audit_report import audit_report as reported  # noqa: PLC0415
     from recalibrate.audit_words import document, lines  # noqa: PLC0415
-    from store.records import ExpertId  # noqa: PLC0415
 
     with opened_backbone() as backbone:
-        found = reported(backbone.ledger, own_family={ExpertId(one) for one in own_family or ()})
+        found = reported(backbone.ledger)
     typer.echo(document(found) if json else "\n".join(lines(found)))
 
 

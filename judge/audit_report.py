@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from judge.auditing import judged_pairs
 from judge.bias import PairSeen
 from judge.corrected import Sample, human_first, rogan_gladen
 from judge.error import Audit, Bound, audit_of, bound, errors, first_word, is_acceptable, weights_of
+from judge.families import family_of, family_of_expert
 from judge.intervals import Estimate, share
 from judge.strength import Comparisons, components, strengths
 from store.judging import AuditCandidate, AuditedPair
@@ -84,18 +85,13 @@ def bound_in_force(tx: Transaction) -> Bound | None:
     return bound(errors(first_word(pairs)), version)
 
 
-def audit_report(ledger: Ledger, *, own_family: Collection[ExpertId] = ()) -> AuditReport:
+def audit_report(ledger: Ledger) -> AuditReport:
     """Return the report on the judge whose labels count now.
-
-    Parameters
-    ----------
-    own_family
-        Experts of the judge's own family.
 
     Raises
     ------
     NotFound
-        Nothing that was judged is there any more.
+        Nothing was judged yet.
     """
     with ledger.begin() as tx:
         candidates = judged_pairs(tx)
@@ -103,6 +99,7 @@ def audit_report(ledger: Ledger, *, own_family: Collection[ExpertId] = ()) -> Au
         audited = [pair for pair in tx.judging.audited() if pair.judge_version == version]
         current = tx.policies.current()
         seen = _seen(tx, candidates[:VERDICTS_OF])
+        own = _own_family(tx, seen)
     found = audit_of(audited, version)
     target = current[1].alpha if current else None
     reference = current[1].reference if current else ExpertId("")
@@ -116,7 +113,7 @@ def audit_report(ledger: Ledger, *, own_family: Collection[ExpertId] = ()) -> Au
             first_shown_wins=bias.position(seen),
             longer_wins=bias.length(seen),
             towards_longer=bias.towards_longer(audited, _sizes(candidates)),
-            towards_own_family=bias.towards_own(audited, own_family),
+            towards_own_family=bias.towards_own(audited, own),
         ),
         reference=reference,
         strengths=_strengths(seen, candidates, reference),
@@ -164,6 +161,15 @@ def _by_version(one: AuditCandidate, verdicts: Sequence[Verdict]) -> list[PairSe
     versions = dict.fromkeys(v.judge_version for v in of_pair)
     each = [tuple(v for v in of_pair if v.judge_version == version) for version in versions]
     return [_pair_seen(one, calls) for calls in each if len(calls) > 1]
+
+
+def _own_family(tx: Transaction, seen: Sequence[PairSeen]) -> set[ExpertId]:
+    """Return the experts of a judge's own family, as far as names tell; workers let no judge grade
+    them, unless the family was told otherwise.
+    """
+    versions = {v.judge_version for pair in seen for v in pair.verdicts}
+    families = {family_of(version.removeprefix("llm-")) for version in versions}
+    return {e.name for e in tx.experts.all() if family_of_expert(e) in families}
 
 
 def _sizes(candidates: Sequence[AuditCandidate]) -> list[PairSeen]:

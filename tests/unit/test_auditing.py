@@ -19,15 +19,26 @@ from store.clock import ManualClock
 from store.errors import NotFound
 from store.memory import MemoryLedger
 from store.policy import PolicySettings
-from store.records import ExpertId
-from tests.factories import CHEAP, NOON, STRONG, decided, label, later, response, verdict
+from store.records import ExpertId, RequestId
+from tests.factories import (
+    CHEAP,
+    NOON,
+    STRONG,
+    audited,
+    decided,
+    expert,
+    label,
+    later,
+    response,
+    verdict,
+)
 
 JUDGE = "judge-1"
 GOOD, BAD = "a good answer", "a bad one, in red: \x1b[31m"
 
 
 def judged_traffic(
-    requests: int, *, seed: int = 1, reference: str = "the reference's"
+    requests: int, *, seed: int = 1, reference: str = "the reference's", judge: str = JUDGE
 ) -> MemoryLedger:
     """Return a ledger of judged requests.
 
@@ -43,10 +54,19 @@ def judged_traffic(
             tx.responses.record([response(name, text=GOOD if is_good else BAD)])
             tx.responses.record_shadow(response(name, expert=STRONG, text=reference))
             both = [
-                verdict(name, call=0, preference=float(said)),
-                verdict(name, call=1, expert_a=STRONG, expert_b=CHEAP, preference=1.0 - said),
+                verdict(name, call=0, preference=float(said), judge_version=judge),
+                verdict(
+                    name,
+                    call=1,
+                    expert_a=STRONG,
+                    expert_b=CHEAP,
+                    preference=1.0 - said,
+                    judge_version=judge,
+                ),
             ]
-            tx.labels.add(both, [label(name, outcome=said, labelled_at=later(i))])
+            tx.labels.add(
+                both, [label(name, outcome=said, judge_version=judge, labelled_at=later(i))]
+            )
     return ledger
 
 
@@ -167,7 +187,7 @@ def test_the_report_finds_the_judges_errors_and_what_they_leave_of_the_promise()
     assert f"not bounded yet: {few.audit.overall.bad} of 100" in "\n".join(lines(few))
     answered(ledger, None)
     answered(ledger, 40, "bob")
-    found = audit_report(ledger, own_family={ExpertId("nobody")})
+    found = audit_report(ledger)
     rates = found.audit.overall
     assert rates.bad > 200
     assert rates.wrongly_accepted is not None
@@ -194,6 +214,27 @@ def test_the_report_finds_the_judges_errors_and_what_they_leave_of_the_promise()
     assert "true risk at most 1" in said
     assert "95 % confidence, if people are right" in said
     assert json.loads(document(found))["audit"]["audit"]["bound"]["bad"] == rates.bad
+
+
+def test_an_expert_of_the_judges_own_family_is_found_by_name() -> None:
+    ledger = judged_traffic(100, judge="llm-gpt-4o-abc")
+    answered(ledger, None)
+    with ledger.begin() as tx:
+        for name, model in ((CHEAP, "openai/gpt-4o-mini"), (STRONG, "gemini-2.5-pro")):
+            tx.experts.add(expert(name, client={"kind": "openai", "model": model}))
+        rival = RequestId("r0")
+        tx.judging.audit_pair(
+            audited(rival, expert=ExpertId("rival"), judge_version="llm-gpt-4o-abc")
+        )
+    favours = audit_report(ledger).biases.towards_own_family
+    assert favours is not None
+    assert favours.value == pytest.approx(np.mean(_excess(ledger)))
+
+
+def _excess(ledger: MemoryLedger) -> list[float]:
+    with ledger.begin() as tx:
+        found = [p for p in tx.judging.audited() if p.expert == CHEAP]
+    return [p.judge_outcome - float(p.preference >= 0.5) for p in found]
 
 
 def test_nothing_is_said_of_equal_length_where_nobody_saw_it() -> None:
