@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from judge.aggregate import TIE
 from judge.intervals import Estimate, Share, Z, share
 from store.judging import AuditedPair
 from store.records import FloatArray
 
-TIE = 0.5
 BAD_PAIRS_NEEDED = 100
 """Truly bad pairs before e1, the share of them that the judge accepts, bounds anything."""
 
