@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ingest import cli_declaring
+from ingest.cli_audit import audit_app
 from ingest.cli_init import init
 from ingest.cli_letters import letters_app
 from ingest.cli_observe import observe
@@ -39,6 +40,7 @@ app.add_typer(experts_app, name="experts")
 app.add_typer(state_app, name="state")
 app.add_typer(keys_app, name="keys")
 app.add_typer(letters_app, name="dlq")
+app.add_typer(audit_app, name="audit")
 
 InputPrice = Annotated[float, typer.Option("--input", help="USD per million input tokens.")]
 OutputPrice = Annotated[float, typer.Option("--output", help="USD per million output tokens.")]

@@ -263,6 +263,20 @@ class WaitingDocument(Document):
     text: str = Field(description="The same for a person.")
 
 
+class JudgeBound(Document):
+    """How far the judge's audited error bounds the true risk."""
+
+    judge_version: str
+    truly_bad_audited: int
+    truly_bad_needed: int
+    e1: float | None = Field(description="P(judge accepts | truly bad), as audited.")
+    e1_at_most: float | None = Field(description="One-sided 95 % limit; null until bounded.")
+    true_risk_at_most: float | None = Field(
+        description="Where the judged risk is at the target; null until bounded."
+    )
+    text: str = Field(description="The same for a person.")
+
+
 class StateDocument(Document):
     """The active routing state, who serves it and what came before."""
 
@@ -270,6 +284,9 @@ class StateDocument(Document):
     mode: str | None = Field(description="Of the policy; null before one is set.")
     waiting: WaitingDocument | None = Field(
         description="Null unless the reference serves because labels are too few."
+    )
+    judge: JudgeBound | None = Field(
+        description="What the judge's error leaves of the risk target; null before any label."
     )
     acknowledged: dict[str, datetime] = Field(description="Since when each replica serves it.")
     replica: str

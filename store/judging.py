@@ -12,6 +12,13 @@ from typing import Protocol
 
 from store.records import ExpertId, RequestId
 
+VERIFIED = "verifier-"
+"""How the judge versions of verifiers begin: they are right or wrong, and no person is asked."""
+
+
+LOOK_BACK = 10_000
+"""Labels among which the newest judge version is sought: the look must not grow with the ledger."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptVerdict:
@@ -70,6 +77,23 @@ class AuditedPair:
     audited_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditCandidate:
+    """A judged pair of sampled traffic that a person can still look at."""
+
+    request_id: RequestId
+    expert: ExpertId
+    reference: ExpertId
+    judge_version: str
+    outcome: int
+    inclusion_probability: float
+    """Of its request among the traffic."""
+    category: str
+    longer_by: int
+    """Bytes of UTF-8 by which the expert's answer is longer than the reference's."""
+    judged_at: datetime
+
+
 class Judging(Protocol):
     """What judges said of what is known, and who may not be believed."""
 
@@ -120,4 +144,16 @@ class Judging(Protocol):
 
     def audited(self) -> list[AuditedPair]:
         """Return every audited pair, by instant, request, expert and auditor."""
+        ...
+
+    def newest_version(self) -> str | None:
+        """Return which judge gave the traffic label that came last, verifiers and versions in
+        quarantine left out; None if none of the last ``LOOK_BACK`` labels is such a one.
+        """
+        ...
+
+    def auditable(self, judge_version: str, *, limit: int) -> list[AuditCandidate]:
+        """Return, newest first, the pairs among a version's last ``limit`` labels on traffic whose
+        prompt and two answers are still there with their text; labels in quarantine are left out.
+        """
         ...

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.judging import (
+    LOOK_BACK,
+    VERIFIED,
+    AuditCandidate,
+    AuditedPair,
+    CanaryResult,
+    KeptVerdict,
+    Quarantine,
+)
 from store.memory_tables import Journal
-from store.records import AuditEntry, Label, TaskStatus
+from store.records import TRAFFIC, AuditEntry, ExpertId, Label, RequestId, TaskStatus
 from store.upkeep import LIFTED, QUARANTINED
 
 
@@ -100,6 +109,53 @@ class MemoryJudging:
     def audited(self) -> list[AuditedPair]:
         pairs = self._tables.audited_pairs.values()
         return sorted(pairs, key=lambda p: (p.audited_at, p.request_id, p.expert, p.auditor))
+
+    def newest_version(self) -> str | None:
+        newest = itertools.islice(reversed(self._tables.label_log), LOOK_BACK)
+        given = (label for label in newest if label is not None and self._is_said(label))
+        return next((label.judge_version for label in given), None)
+
+    def auditable(self, judge_version: str, *, limit: int) -> list[AuditCandidate]:
+        newest = (label for label in reversed(self._tables.label_log) if label is not None)
+        theirs = (x for x in newest if x.judge_version == judge_version and self._is_said(x))
+        found = [self._candidate(label) for label in itertools.islice(theirs, limit)]
+        there = [candidate for candidate in found if candidate is not None]
+        there.sort(key=lambda one: (one.request_id, one.expert))
+        return sorted(there, key=lambda one: one.judged_at, reverse=True)
+
+    def _is_said(self, label: Label) -> bool:
+        """Return whether a judge said it of traffic, and may be believed."""
+        is_verified = label.judge_version.startswith(VERIFIED)
+        is_out = is_left_out(label, self._tables.quarantines)
+        return label.purpose == TRAFFIC and not is_verified and not is_out
+
+    def _candidate(self, label: Label) -> AuditCandidate | None:
+        decision = self._tables.decisions.get(label.request_id)
+        prompt = self._tables.prompts.get(label.request_id)
+        if decision is None or prompt is None or prompt.text is None:
+            return None
+        theirs = self._text(label.request_id, label.expert)
+        references = self._text(label.request_id, decision.reference)
+        if theirs is None or references is None or label.expert == decision.reference:
+            return None
+        return AuditCandidate(
+            request_id=label.request_id,
+            expert=label.expert,
+            reference=decision.reference,
+            judge_version=label.judge_version,
+            outcome=label.outcome,
+            inclusion_probability=decision.inclusion_probability,
+            category=decision.category,
+            longer_by=len(theirs.encode()) - len(references.encode()),
+            judged_at=label.labelled_at,
+        )
+
+    def _text(self, request_id: RequestId, expert: ExpertId) -> str | None:
+        served = self._tables.responses.get(request_id)
+        if served is not None and served.expert == expert:
+            return served.text
+        shadow = self._tables.shadows.get((request_id, expert))
+        return shadow.text if shadow is not None else None
 
     def _audit(self, action: str, detail: dict[str, object], *, actor: str, now: datetime) -> None:
         entry = AuditEntry(actor=actor, action=action, detail=detail, at=now)

@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.judging import AuditCandidate, AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.postgres import auditing
 from store.postgres.judging_tables import audited_pairs, canaries, kept_verdicts, quarantines
 from store.postgres.labels import IS_LEFT_OUT
 from store.postgres.notify import announce
@@ -138,6 +139,12 @@ class PostgresJudging:
             )
             for row in self._connection.execute(found).mappings()
         ]
+
+    def newest_version(self) -> str | None:
+        return auditing.newest_version(self._connection)
+
+    def auditable(self, judge_version: str, *, limit: int) -> list[AuditCandidate]:
+        return auditing.auditable(self._connection, judge_version, limit=limit)
 
     def _audit(self, action: str, detail: dict[str, object], *, actor: str, now: datetime) -> None:
         entry = AuditEntry(actor=actor, action=action, detail=detail, at=now)

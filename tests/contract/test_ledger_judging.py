@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.judging import AuditCandidate, AuditedPair, CanaryResult, KeptVerdict, Quarantine
 from store.ledger import Ledger
 from store.records import PROBE, TRAFFIC, ExpertId, JudgeTask, RequestId
 from store.upkeep import LIFTED, QUARANTINED
-from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, label, later
+from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, label, later, response
 
 HONEST, LIAR = "honest-1", "liar-1"
 
@@ -171,3 +171,59 @@ def test_a_person_is_heard_once_about_a_pair(ledger: Ledger) -> None:
             audited("r1", expert=ExpertId("mid")),
             audited("r2", audited_at=later(2)),
         ]
+
+
+def answered(
+    ledger: Ledger, number: int, *, text: str | None = "4", shadow: str | None = "four"
+) -> None:
+    """Store the served answer of the cheap expert and a shadow answer of the reference."""
+    name = f"r{number}"
+    with ledger.begin() as tx:
+        tx.responses.record([response(name, text=text)])
+        tx.responses.record_shadow(response(name, expert=STRONG, text=shadow))
+
+
+def test_pairs_can_be_audited_while_their_texts_are_there(ledger: Ledger) -> None:
+    judged(ledger, 1, 2, 3, 4, 5, version=HONEST)
+    judged(ledger, 6, version="verifier-1")
+    judged(ledger, 7, version=LIAR)
+    judged(ledger, 8, version=HONEST, purpose=PROBE)
+    for number in (1, 2, 6, 7, 8):
+        answered(ledger, number)
+    answered(ledger, 3, text=None)
+    answered(ledger, 4, shadow=None)
+    with ledger.begin() as tx:
+        given = label("r1", expert=STRONG, judge_version=HONEST, labelled_at=later(1))
+        tx.labels.add([], [given])
+        found = tx.judging.auditable(HONEST, limit=9)
+        assert [one.request_id for one in found] == ["r2", "r1"]
+        assert found[1] == AuditCandidate(
+            request_id=RequestId("r1"),
+            expert=CHEAP,
+            reference=STRONG,
+            judge_version=HONEST,
+            outcome=given.outcome,
+            inclusion_probability=0.05,
+            category="math",
+            longer_by=-3,
+            judged_at=later(1),
+        )
+        assert tx.judging.auditable(HONEST, limit=1) == []  # the last label is the reference's
+        assert tx.judging.auditable(HONEST, limit=5) == found[:1]
+        assert tx.judging.auditable("nobody", limit=9) == []
+        tx.upkeep.erase(NOON.date(), tenant="default", session_id=None, actor="a", now=later(9))
+        assert tx.judging.auditable(HONEST, limit=9) == []
+
+
+def test_the_newest_version_is_the_one_whose_traffic_labels_count(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        assert tx.judging.newest_version() is None
+    judged(ledger, 9, version=HONEST)
+    judged(ledger, 10, version=LIAR)
+    judged(ledger, 11, version="probing", purpose=PROBE)
+    judged(ledger, 12, version="verifier-1")
+    with ledger.begin() as tx:
+        assert tx.judging.newest_version() == LIAR
+        tx.judging.quarantine(quarantine(), actor="a")
+        assert tx.judging.newest_version() == HONEST
+        assert tx.judging.auditable(LIAR, limit=9) == []

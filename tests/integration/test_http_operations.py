@@ -214,6 +214,22 @@ def test_a_cold_start_is_shown_in_figures_and_in_words(api: Api, client: TestCli
     assert client.get("/ready").status_code == 200
 
 
+def test_the_bound_on_the_true_risk_stands_beside_the_target(api: Api, client: TestClient) -> None:
+    assert client.get("/v1/state").json()["judge"] is None
+    with api.ledger.begin() as tx:
+        tx.decisions.record([factories.decided(f"j{n}", seed=n) for n in range(2)])
+        tx.labels.add([], [factories.label(f"j{n}") for n in range(2)])
+        tx.judging.audit_pair(factories.audited("j0", preference=0.0))
+
+    shown = client.get("/v1/state").json()["judge"]
+
+    assert (shown["truly_bad_audited"], shown["truly_bad_needed"]) == (1, 100)
+    assert shown["e1"] == 1.0
+    assert shown["e1_at_most"] is None
+    assert shown["true_risk_at_most"] is None
+    assert shown["text"].endswith("not bounded yet: 1 of 100 truly bad pairs audited.")
+
+
 def test_the_mode_is_changed_and_shown(api: Api, client: TestClient) -> None:
     admin = api.keys["admin"]
     assert client.get("/v1/state").json()["mode"] == "apply"
