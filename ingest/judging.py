@@ -69,7 +69,12 @@ class PolicyPanel:
 
     def _asking(self, settings: JudgeSettings) -> Judge:
         """Return the judge that asks an endpoint, in what every such judge is wrapped in."""
-        return LlmJudge(Chat(endpoint_of_judge(settings)), self._clock, family=settings.family)
+        return LlmJudge(
+            Chat(endpoint_of_judge(settings)),
+            self._clock,
+            family=settings.family,
+            is_structured=settings.structured,
+        )
 
 
 def endpoint_of_judge(settings: JudgeSettings) -> Endpoint:
