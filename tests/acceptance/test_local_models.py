@@ -81,8 +81,8 @@ def serve(up: Running, models: str) -> None:
     over_http = dict(list(PROMPTS.items())[::2])
     up.send("prompts", *(prompt(r, t) for r, t in PROMPTS.items() if r not in over_http))
     for request_id, text in over_http.items():
-        body = {"request_id": request_id, "prompt": text}
-        assert up.http("POST", "/v1/routing/decision", body)[0] == 200
+        wanted = {"request_id": request_id, "prompt": text}
+        assert up.http("POST", "/v1/routing/decision", wanted)[0] == 200
     answers = []
     for request_id, text in PROMPTS.items():
         decided = until(lambda r=request_id: _decided(up, r), what=f"decision {request_id}")  # type: ignore[misc]
