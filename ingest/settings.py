@@ -66,6 +66,8 @@ class JudgeSettings:
     """Name of the variable that holds the judge's key, never the key; empty for none."""
     family: str = ""
     """Who made the model, such as google; empty: told by its name."""
+    structured: bool = False
+    """Hold replies to the verdict's JSON Schema, where the endpoint has structured outputs."""
     input_usd_per_mtok: float = 0.0
     """USD per million input tokens of the judge."""
     output_usd_per_mtok: float = 0.0

@@ -8,7 +8,7 @@ import secrets
 from judge.families import family_of
 from judge.port import Question, Reply
 from judge.template import TEMPLATE_HASH, comparison
-from judge.verdict import read_verdict
+from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.clients import Answer, Chat, Message
 from online.costs import expected_cost
 from store.clock import Clock
@@ -44,10 +44,21 @@ class LlmJudge:
 
     An endpoint that refuses everything (a setting it does not know, a spent budget) is away; one
     that refuses a single comparison is not. ``TRIAL`` tells them apart, at most once a minute.
+
+    Parameters
+    ----------
+    family
+        Who made the model; empty: told by its name.
+    is_structured
+        Have the endpoint hold the reply to ``VERDICT_SCHEMA``: a small model's reply is seldom one
+        JSON object of itself. It is another judge than the same model left free.
     """
 
-    def __init__(self, chat: Chat, clock: Clock, *, family: str = "") -> None:
+    def __init__(
+        self, chat: Chat, clock: Clock, *, family: str = "", is_structured: bool = False
+    ) -> None:
         self._chat = chat
+        self._schema = VERDICT_SCHEMA if is_structured else None
         self._model = chat.endpoint.model
         self._family = family.lower() or family_of(self._model)
         self._clock = clock
@@ -57,7 +68,8 @@ class LlmJudge:
 
     @property
     def version(self) -> str:
-        return f"llm-{self._model}-{TEMPLATE_HASH}"
+        held = "-structured" if self._schema else ""
+        return f"llm-{self._model}-{TEMPLATE_HASH}{held}"
 
     @property
     def family(self) -> str:
@@ -93,7 +105,9 @@ class LlmJudge:
 
     def _said(self, question: Question) -> Answer:
         messages = self._messages(question)
-        return self._chat.complete(messages, max_tokens=VERDICT_TOKENS, temperature=0.0)
+        return self._chat.complete(
+            messages, max_tokens=VERDICT_TOKENS, temperature=0.0, schema=self._schema
+        )
 
     def _messages(self, question: Question) -> tuple[Message, ...]:
         return comparison(

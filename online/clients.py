@@ -12,13 +12,15 @@ from typing import Protocol
 import httpx2
 import openai
 from openai.types.chat import ChatCompletion
+from openai.types.shared_params import ResponseFormatJSONSchema
+from openai.types.shared_params.response_format_json_schema import JSONSchema
 
 from online.costs import count_tokens, expected_cost
 from store.addresses import is_http_url
 from store.errors import EndpointRefused, EndpointUnavailable, EventRejected, ExpertUnavailable
 from store.health import CallError
 from store.needs import LARGEST_TOKENS
-from store.records import Expert, Price, RequestId
+from store.records import Expert, JsonObject, Price, RequestId
 
 MAX_OUTPUT_TOKENS = 2_048
 CONNECT_S = 5.0
@@ -99,8 +101,14 @@ class Chat:
         *,
         max_tokens: int = MAX_OUTPUT_TOKENS,
         temperature: float | None = None,
+        schema: JsonObject | None = None,
     ) -> Answer:
         """Return what the model says, with cost by the endpoint's price.
+
+        Parameters
+        ----------
+        schema
+            The JSON Schema that the endpoint is to hold the answer to (structured outputs).
 
         Raises
         ------
@@ -118,6 +126,7 @@ class Chat:
                 messages=[{"role": m.role, "content": m.content} for m in messages],  # type: ignore[misc]
                 max_tokens=max_tokens,
                 temperature=openai.omit if temperature is None else temperature,
+                response_format=openai.omit if schema is None else _format(schema),
             )
             return self._answer(reply, messages, started)
         except openai.APIStatusError as problem:
@@ -174,6 +183,11 @@ def _until_timeout(response: httpx2.Response) -> None:
     asked = response.request.extensions
     if isinstance(response.stream, httpx2.SyncByteStream):
         response.stream = _Until(response.stream, asked["begun"] + asked["timeout"]["read"])
+
+
+def _format(schema: JsonObject) -> ResponseFormatJSONSchema:
+    held: JSONSchema = {"name": "reply", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": held}
 
 
 def _text_of(content: object) -> str:

@@ -14,6 +14,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.paced import OPENS_AFTER
 from judge.port import Question
 from judge.template import TEMPLATE_HASH
-from judge.verdict import read_verdict
+from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.clients import Answer, Chat, Endpoint, Message
 from store import environ
 from store.clock import Clock, ManualClock
@@ -75,6 +76,21 @@ def test_the_better_answer_is_preferred(
     assert (reply.grade_a, reply.grade_b) == (None, None)
     assert 0.0 < reply.cost_usd < 0.01
     assert endpoints.last["temperature"] == 0.0
+
+
+def test_a_structured_judge_has_its_reply_held_to_the_verdicts_schema(endpoints: Endpoints) -> None:
+    endpoint = Endpoint(base_url=endpoints.url, model="judge", price=Price(request_usd=1.0))
+    free = LlmJudge(Chat(endpoint), ManualClock(NOON))
+    held = LlmJudge(Chat(endpoint), ManualClock(NOON), is_structured=True)
+    assert held.compare(question("42", "43")).preference == 1.0
+    wanted = endpoints.last["response_format"]
+    assert wanted["json_schema"] == {"name": "reply", "strict": True, "schema": VERDICT_SCHEMA}
+    for said in ("A", "B", "tie"):
+        jsonschema.validate({"winner": said}, VERDICT_SCHEMA)
+        read_verdict(json.dumps({"winner": said}))
+    free.compare(question("42", "43"))
+    assert "response_format" not in endpoints.last
+    assert held.version != free.version
 
 
 def test_an_answer_cannot_end_its_frame_or_speak_for_the_other(endpoints: Endpoints) -> None:
