@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -15,13 +14,12 @@ from online.snapshot import load_state
 from online.state import RoutingState
 from store.clock import Clock
 from store.errors import EventRejected, StateRefused
-from store.ledger import Ledger, Notifications
+from store.ledger import Ledger, Notifications, Publish
 from store.records import (
     FOLDS,
     Alert,
     AlertKind,
     JsonObject,
-    OutboxMessage,
     PromptReceived,
     RequestId,
     RoutingStateRecord,
@@ -32,7 +30,6 @@ log = logging.getLogger(__name__)
 POLL_S = 0.5
 LOOK_BACK = 20
 """How many older states a start tries when the active one is refused."""
-Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 class Live:
@@ -117,7 +114,7 @@ class StateWatcher:
     Parameters
     ----------
     send
-        Sends committed messages at once; a failure is the outbox sweeper's business.
+        Sends an alert at once.
     """
 
     def __init__(

@@ -8,7 +8,6 @@ same state. Publishing compares and sets on the version it was computed from.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 
 from online.learner import LabelWindow
 from online.state import RoutingState, pool_of
@@ -21,13 +20,11 @@ from recalibrate.scoring import ScorerSource
 from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import StateRefused, StateSuperseded
-from store.ledger import Ledger
+from store.ledger import Ledger, Publish
 from store.policy import OFF
-from store.records import Alert, AlertKind, ExpertStatus, OutboxMessage
+from store.records import Alert, AlertKind, ExpertStatus
 
 log = logging.getLogger(__name__)
-
-Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 class Recalibrator:
@@ -40,7 +37,7 @@ class Recalibrator:
     announce
         Turns an alert into the message that leaves with it.
     send
-        Sends committed messages at once; a failure is the outbox sweeper's business.
+        Sends committed messages at once.
     """
 
     def __init__(

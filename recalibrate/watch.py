@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from recalibrate.health import (
@@ -21,15 +21,14 @@ from recalibrate.inputs import LABEL_TIMEOUT_S
 from recalibrate.publication import AnnounceAlert, raise_alerts
 from store.clock import Clock
 from store.facts import FailedCall
-from store.ledger import Ledger, Transaction
-from store.records import Alert, AlertKind, Expert, ExpertId, ExpertStatus, OutboxMessage
+from store.ledger import Ledger, Publish, Transaction
+from store.records import Alert, AlertKind, Expert, ExpertId, ExpertStatus
 
 log = logging.getLogger(__name__)
 
 EVERY = timedelta(seconds=1)
 KEPT = timedelta(days=7)
 """Failed calls are kept this long."""
-Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 class HealthWatch:
