@@ -21,7 +21,6 @@ from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import StateRefused, StateSuperseded
 from store.ledger import Ledger, Publish
-from store.policy import OFF
 from store.records import Alert, AlertKind, ExpertStatus
 
 log = logging.getLogger(__name__)
@@ -119,11 +118,9 @@ class Recalibrator:
             from_seq=max(inputs.from_seq, alarms.window_from(raised)),
             is_ramping=any(e.status is ExpertStatus.RAMPING for e in experts),
         )
-        starved = None
-        if inputs.policy.mode != OFF:  # nobody waits for labels then
-            starved = alarms.starvation(
-                inputs.active, threshold, mode=inputs.policy.mode, now=self._clock.now()
-            )
+        starved = alarms.starvation(
+            inputs.active, threshold, mode=inputs.policy.mode, now=self._clock.now()
+        )
         candidate = RoutingState(
             version=inputs.active_version + 1,
             parent=inputs.active_version,
