@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.5
 LOOK_BACK = 20
 """How many older states a start tries when the active one is refused."""
+KNOWN = 100
+"""Alerts of refused states, the newest, among which one by another replica is looked for."""
 
 
 class Live:
@@ -209,8 +211,8 @@ class StateWatcher:
             raised_at=self._clock.now(),
         )
         with self._ledger.begin() as tx:
-            known = tx.operations.alerts(limit=100)
-            if any(a.kind is alert.kind and a.evidence == alert.evidence for a in known):
+            known = tx.operations.alerts(limit=KNOWN, kind=alert.kind)
+            if any(a.evidence == alert.evidence for a in known):
                 return
             outgoing = tx.outbox.add([announce_alert(tx.operations.raise_alert(alert))])
         self._send(outgoing)

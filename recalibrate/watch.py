@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 EVERY = timedelta(seconds=1)
 KEPT = timedelta(days=7)
 """Failed calls are kept this long."""
+TOLD = 100
+"""Alerts of failing experts, the newest, among which one about the reference is looked for."""
 
 
 class HealthWatch:
@@ -124,10 +126,8 @@ def failures_of(tx: Transaction, expert: Expert, *, now: datetime) -> list[Faile
 
 def _told_already(tx: Transaction, reference: ExpertId, *, now: datetime) -> bool:
     return any(
-        alert.kind is AlertKind.EXPERT_FAILING
-        and alert.subject == reference
-        and now - alert.raised_at < WITHIN
-        for alert in tx.operations.alerts(limit=100)
+        alert.subject == reference and now - alert.raised_at < WITHIN
+        for alert in tx.operations.alerts(limit=TOLD, kind=AlertKind.EXPERT_FAILING)
     )
 
 

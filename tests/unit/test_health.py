@@ -132,10 +132,10 @@ class World:
         """Let time pass and the watch look; return the alerts that it raises."""
         self.clock.advance(wait_s)
         with self.ledger.begin() as tx:
-            before = len(tx.operations.alerts(limit=99))
+            before = len(tx.operations.alerts(limit=999))
         self.watch.step()
         with self.ledger.begin() as tx:
-            found = tx.operations.alerts(limit=99)
+            found = tx.operations.alerts(limit=999)
         return found[: len(found) - before]
 
     def probe(self, wait_s: float) -> int:
@@ -220,6 +220,10 @@ def test_the_reference_goes_on_and_an_alert_says_so_once_an_hour(world: World) -
     (alert,) = world.look()
     assert "reference" in alert.message
     assert world.of(STRONG).status is S.CERTIFIED
+    other = replace(alert, kind=AlertKind.LABEL_STARVATION, alert_id=None)
+    with world.ledger.begin() as tx:
+        for _ in range(120):
+            tx.operations.raise_alert(other)
     world.fails(5, STRONG)
     assert not world.look()
     world.clock.advance(3_600.0)
