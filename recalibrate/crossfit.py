@@ -18,6 +18,7 @@ from online.route import route
 from online.state import RoutingState
 from recalibrate.controller import Threshold
 from recalibrate.guard import recompute
+from recalibrate.lifecycle import certified_names
 from recalibrate.rolling import FLOOR
 from recalibrate.window import RescoredLabels, complete
 from store.errors import EventRejected
@@ -45,11 +46,7 @@ class Evidence:
     @property
     def certified(self) -> set[ExpertId]:
         """Return the experts that may enter C_λ."""
-        reference = self.state.policy.reference
-        members = self.state.pool
-        return {
-            m.name for m in members if m.status is ExpertStatus.CERTIFIED and m.name != reference
-        }
+        return certified_names(self.state.pool, self.state.policy.reference)
 
     @property
     def looked_at(self) -> list[int]:
