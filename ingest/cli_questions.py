@@ -53,7 +53,7 @@ def asked(kept: Mapping[str, str]) -> Answers:
 
 def _expert(pool: Sequence[Model]) -> Model:
     """Ask for one more expert; for its price again while that is none."""
-    from ingest.first_run import EXPERT, Model, check_experts  # noqa: PLC0415
+    from ingest.first_run import EXPERT, PRICES, Model, check_experts  # noqa: PLC0415
 
     taken = [e.name for e in pool]
     naming, *others = EXPERT
@@ -66,7 +66,7 @@ def _expert(pool: Sequence[Model]) -> Model:
             check_experts([made])
         except ValueError as wrong:
             typer.echo(f"Error: {wrong}")
-            made = replace(made, **_answered(EXPERT[-3:], {}))
+            made = replace(made, **_answered(PRICES, {}))
         else:
             return made
 
