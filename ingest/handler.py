@@ -75,7 +75,12 @@ class ResponseHandler:
     ) -> list[ResponseOutcome]:
         """Store answers and failed calls, each where it belongs."""
         answers = iter(tx.responses.record([r for r in batch if r.error is None]))
-        return [next(answers) if r.error is None else _failed(tx, r) for r in batch]
+        # The decision of a failed call may come later, or never: health does not wait for it.
+        failures = (
+            ResponseOutcome.NEW if is_new else ResponseOutcome.DUPLICATE
+            for is_new in tx.calls.record([_failed(r, r.error) for r in batch if r.error])
+        )
+        return [next(answers if r.error is None else failures) for r in batch]
 
     def on_feedback(self, feedback: Feedback) -> bool:
         """Store feedback; it never moves λ."""
@@ -114,16 +119,14 @@ class ResponseHandler:
         return tasks
 
 
-def _failed(tx: Transaction, response: ResponseReceived) -> ResponseOutcome:
-    call = FailedCall(
+def _failed(response: ResponseReceived, error: CallError) -> FailedCall:
+    return FailedCall(
         request_id=response.request_id,
         expert=response.expert,
         source="gateway",
-        error=response.error or CallError.UNAVAILABLE,
+        error=error,
         failed_at=response.received_at,
     )
-    # Its decision may come later, or never: the expert's health does not wait for it.
-    return ResponseOutcome.NEW if tx.calls.record([call]) else ResponseOutcome.DUPLICATE
 
 
 class RequestHandler(ResponseHandler):

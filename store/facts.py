@@ -198,8 +198,8 @@ class FailedCall:
 class Calls(Protocol):
     """Calls of experts, as far as their health goes; a refusal is kept and never counted."""
 
-    def record(self, failed: Sequence[FailedCall]) -> int:
-        """Store what is new by key (request, expert, source); return how many."""
+    def record(self, failed: Sequence[FailedCall]) -> list[bool]:
+        """Store what is new by key (request, expert, source); return of each whether it is."""
         ...
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:

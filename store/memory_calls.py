@@ -20,13 +20,15 @@ class MemoryCalls:
         self._tables = journal.tables
         self._held = journal.tables.failed_calls
 
-    def record(self, failed: Sequence[FailedCall]) -> int:
-        before = len(self._held)
-        for call in failed:
-            key = (call.request_id, call.expert, call.source)
-            if key not in self._held:
-                self._journal.put(self._held, key, call)
-        return len(self._held) - before
+    def record(self, failed: Sequence[FailedCall]) -> list[bool]:
+        return [self._is_new(call) for call in failed]
+
+    def _is_new(self, call: FailedCall) -> bool:
+        key = (call.request_id, call.expert, call.source)
+        if key in self._held:
+            return False
+        self._journal.put(self._held, key, call)
+        return True
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
         failed = {(call.expert, call.request_id) for call in self._counted(after)}

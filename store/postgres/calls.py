@@ -25,9 +25,9 @@ class PostgresCalls:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def record(self, failed: Sequence[FailedCall]) -> int:
+    def record(self, failed: Sequence[FailedCall]) -> list[bool]:
         if not failed:
-            return 0
+            return []
         rows = [
             {
                 "request_id": call.request_id,
@@ -39,7 +39,14 @@ class PostgresCalls:
             for call in failed
         ]
         added = insert(failed_calls).values(rows).on_conflict_do_nothing()
-        return len(self._connection.execute(added.returning(failed_calls.c.expert)).all())
+        keys = (failed_calls.c.request_id, failed_calls.c.expert, failed_calls.c.source)
+        new = {tuple(row) for row in self._connection.execute(added.returning(*keys))}
+        found = []
+        for call in failed:
+            key = (call.request_id, call.expert, call.source)
+            found.append(key in new)
+            new.discard(key)  # told twice: the second is not
+        return found
 
     def suspects(self, *, after: datetime, at_least: int) -> set[ExpertId]:
         found = (
