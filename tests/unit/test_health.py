@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ingest.announce import announce_alert
 from ingest.cli_experts import trouble
 from ingest.commands import Operator
+from ingest.expert_changes import set_status
 from ingest.metrics import Metrics
 from judge import probing
 from judge.probing import LONGEST_WAIT, Prober, next_wait
@@ -28,7 +29,7 @@ from recalibrate.health import (
 )
 from recalibrate.watch import EVERY, HealthWatch
 from store.clock import ManualClock
-from store.errors import ExpertUnavailable
+from store.errors import ExpertUnavailable, RequestConflict
 from store.facts import FailedCall
 from store.health import ABSENCES_KEPT, HEALTHY, CallError, Health
 from store.memory import MemoryLedger
@@ -344,6 +345,20 @@ def test_an_operator_takes_a_pause_over_or_ends_it(world: World) -> None:
     operator.set_status(CHEAP, S.SHADOW)
     assert world.of().status is S.SHADOW
     assert world.probe(4_000.0) == 0
+
+
+def test_an_operator_who_saw_what_a_probe_has_changed_since_is_told(world: World) -> None:
+    """Bug: the pause looked taken over and was not."""
+    world.fails(5)
+    world.look()
+    seen = world.of()
+    assert world.probe(40.0) == 1
+    with (
+        pytest.raises(RequestConflict, match="has just changed"),
+        world.ledger.begin() as tx,
+    ):
+        set_status(tx, seen, S.PAUSED, now=world.clock.now())
+    assert world.of().is_failing
 
 
 def test_an_operator_of_the_version_before_ends_it_too(world: World) -> None:
