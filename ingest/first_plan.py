@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ingest.backbone import MEMORY_ONLY
 from ingest.env_file import Line
-from ingest.first_run import Answers, Model
+from ingest.first_answers import Answers, Model
 from judge.template import comparison
 from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, count_tokens, expected_cost
 from recalibrate.rolling import FLOOR

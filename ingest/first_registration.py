@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ingest.commands import Operator
+from ingest.first_answers import Answers, Model
 from ingest.first_plan import FIRST_POLICY, policy_changes
-from ingest.first_run import Answers, Model
 from store.ledger import Ledger
 from store.policy import PolicySettings
 from store.records import Expert, ExpertStatus, Price
