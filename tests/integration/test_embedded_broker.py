@@ -99,7 +99,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
     """Bug: a position in the old topic skipped as many events of the new one."""
     broker = EmbeddedBroker(tmp_path)
     stop = threading.Event()
-    tending = threading.Thread(target=broker.tend, args=(stop,))
+    tending = threading.Thread(target=broker.tend, args=(stop,), daemon=True)
     settings = settings_of(broker.bootstrap_servers, partitions=1, timeout_s=3.0)
     topic = f"{settings.topic_prefix}prompts"
     source, sink = KafkaSource(settings, topics=[topic], role="t"), KafkaSink(settings)
@@ -138,7 +138,7 @@ def test_a_broker_that_was_started_again_has_its_topics_as_the_settings_say(tmp_
         ensure_topics(settings, topics)
         made.set()
 
-    tending = threading.Thread(target=broker.tend, args=(stop, prepare))
+    tending = threading.Thread(target=broker.tend, args=(stop, prepare), daemon=True)
     tending.start()
     os.killpg(broker._process.pid, signal.SIGKILL)
     was_made = made.wait(30.0)
