@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 from ingest.settings import JudgeSettings
-from judge.llm import llm_judge
 from judge.port import Judge, Question, Reply
 from judge.recorded import RecordedJudge
-from online.clients import ClientFactory, Endpoint, ExpertClient, OpenAiClient, endpoint_of
+from online.clients import ClientFactory, Endpoint, ExpertClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic
 from store.clock import Clock
 from store.errors import ExpertUnavailable, JudgeUnavailable
@@ -61,6 +60,8 @@ class PolicyJudge:
         return self._made[1]
 
     def _configured(self, policy: PolicySettings) -> Judge:
+        from judge.llm import llm_judge  # noqa: PLC0415  openai is slow to import
+
         match policy.judge:
             case "recorded" if self._traffic is not None:
                 return RecordedJudge(self._traffic, margin=policy.margin)
@@ -91,11 +92,13 @@ def client_factory(traffic: RecordedTraffic | None) -> ClientFactory:
 
     A client that asks over the network is kept, and its connections with it.
     """
-    kept: dict[tuple[ExpertId, Endpoint], OpenAiClient] = {}
+    kept: dict[tuple[ExpertId, Endpoint], ExpertClient] = {}
 
     def client(expert: Expert) -> ExpertClient:
         match expert.client.get("kind"):
             case "openai":
+                from online.chat import OpenAiClient  # noqa: PLC0415  openai is slow to import
+
                 place = (expert.name, endpoint_of(expert.client, expert.price))
                 if place not in kept:
                     kept[place] = OpenAiClient(expert)

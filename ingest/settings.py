@@ -128,3 +128,8 @@ class ProcessSettings:
             problems.append("encoder must not be empty")
         if problems:
             raise SettingsInvalid("; ".join(problems))
+
+    @property
+    def embedding_cache(self) -> Path:
+        """Return the directory of the embedding cache."""
+        return self.cache_dir or self.run_dir / "cache"

@@ -8,7 +8,8 @@ import secrets
 from judge.port import Question, Reply
 from judge.template import TEMPLATE_HASH, comparison
 from judge.verdict import read_verdict
-from online.clients import Answer, Chat, Endpoint
+from online.chat import Chat
+from online.clients import Answer, Endpoint
 from store.clock import Clock
 from store.errors import (
     EndpointRefused,

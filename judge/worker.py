@@ -11,7 +11,7 @@ from judge.aggregate import is_settled, labels_of
 from judge.answers import Answers, Gathered
 from judge.batch import MAX_ATTEMPTS, Batch
 from judge.port import Judge, Question, Reply
-from judge.records import Announce, Finished, Publish, Recorder
+from judge.records import Announce, Finished, Recorder
 from online.chance import draw
 from online.clients import ClientFactory
 from store.clock import Clock
@@ -22,7 +22,7 @@ from store.errors import (
     StoreError,
     VerdictUnreadable,
 )
-from store.ledger import Ledger, Notifications
+from store.ledger import Ledger, Notifications, Publish
 from store.records import (
     ExpertId,
     JudgeTask,

@@ -29,7 +29,7 @@ HOMES = {
     "jinja2": ("recalibrate/report.py",),
     "kafka": ("ingest/broker_client.py",),
     "matplotlib": ("recalibrate/plots.py", "recalibrate/svg.py"),
-    "openai": ("online/clients.py",),
+    "openai": ("online/chat.py",),
     "prometheus_client": ("ingest/metrics.py",),
     "psycopg": ("store/postgres/*",),
     "pyarrow": ("online/recorded.py",),
@@ -73,6 +73,11 @@ LIGHT_ENTRIES = {
     "store.records": HEAVY,
     # A decision needs the index, and cargo's formulas share a file with river's models.
     "online.route": HEAVY - {"faiss", "river", "scipy"},
+    # A process that only serves never needs these; the rest it needs at once.
+    "ingest.roles": frozenset(
+        {"matplotlib", "openai", "pandas", "pyarrow", "river", "scipy.stats", "sklearn", "torch"}
+        | {"sentence_transformers"}
+    ),
 }
 
 LONGEST = 400

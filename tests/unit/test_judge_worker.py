@@ -15,7 +15,8 @@ from judge.batch import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
 from judge.worker import UNREADABLE_TRIES, JudgeWorker
-from online.clients import RETRIES, TIMEOUT_S, Answer
+from online.chat import RETRIES, TIMEOUT_S
+from online.clients import Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable

@@ -24,7 +24,8 @@ from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.port import Question
 from judge.template import LONGEST, TEMPLATE_HASH, comparison
 from judge.verdict import read_verdict
-from online.clients import Answer, Chat, Endpoint, Message
+from online.chat import Chat
+from online.clients import Answer, Endpoint, Message
 from store.clock import Clock, ManualClock
 from store.errors import (
     EndpointUnavailable,
