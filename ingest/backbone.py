@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ingest.own_files import read_own, write_own
@@ -168,7 +169,7 @@ def _with_embedded(
         log.warning("embedded_broker.memory_only", extra={"hint": MEMORY_ONLY})
         kafka = replace(settings.kafka, bootstrap_servers=broker.bootstrap_servers)
         settings = replace(settings, kafka=kafka)
-        tend = broker.tend
+        tend = partial(broker.tend, prepare=partial(prepare_topics, kafka))
     return settings, tend
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -75,12 +75,12 @@ class KafkaGroups:
 
     def members(self, role: str) -> int:
         group = self._settings.group_of(role)
-        with translated("describe groups"), self._admin() as admin:
+        with translated("describe groups"), _admin(self._settings) as admin:
             return len(admin.describe_groups([group])[group]["members"])
 
     def positions(self, role: str) -> dict[Place, int]:
         group = self._settings.group_of(role)
-        with translated("list offsets"), self._admin() as admin:
+        with translated("list offsets"), _admin(self._settings) as admin:
             held = admin.list_group_offsets(group)[group]
         return {(p.topic, p.partition): at.offset for p, at in held.items() if at.offset >= 0}
 
@@ -96,27 +96,22 @@ class KafkaGroups:
 
     def move(self, role: str, to: Mapping[Place, int]) -> None:
         offsets = {TopicPartition(*p): OffsetAndMetadata(at, "", None) for p, at in to.items()}
-        with translated("set offsets"), self._admin() as admin:
+        with translated("set offsets"), _admin(self._settings) as admin:
             answers = admin.alter_group_offsets(self._settings.group_of(role), offsets)
             for refused in {answer for answer in answers.values() if answer.errno}:
                 raise refused
 
-    @contextmanager
-    def _admin(self) -> Iterator[Any]:
-        with closing(open_client(KafkaAdminClient, self._settings)) as admin:
-            yield admin
-
 
 def ensure_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
     """Create the topics that are missing; return their names. Raises ``BrokerUnavailable``."""
-    with translated("ensure topics"):
-        admin = open_client(KafkaAdminClient, settings)
-        try:
-            present = set(admin.list_topics())
-            missing = [name for name in dict.fromkeys(names) if name not in present]
-            return [name for name in missing if _create(admin, name, settings)]
-        finally:
-            admin.close()
+    with translated("ensure topics"), _admin(settings) as admin:
+        present = set(admin.list_topics())
+        missing = [name for name in dict.fromkeys(names) if name not in present]
+        return [name for name in missing if _create(admin, name, settings)]
+
+
+def _admin(settings: KafkaSettings) -> closing[Any]:
+    return closing(open_client(KafkaAdminClient, settings))
 
 
 def _create(admin: Any, name: str, settings: KafkaSettings) -> bool:

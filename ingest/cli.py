@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from ingest import cli_declaring
 from ingest.cli_audit import audit_app
+from ingest.cli_experts import experts_app
 from ingest.cli_init import init
 from ingest.cli_letters import letters_app
 from ingest.cli_observe import observe
@@ -20,10 +20,6 @@ from ingest.env_file import FILE
 from store import environ
 from store.errors import SteersmanError
 from store.policy import APPLY
-from store.records import ExpertStatus, Price
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Route each prompt to the cheapest expert whose risk stays under the target you set.",
@@ -32,7 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 policy_app = typer.Typer(help="Show and change the operator's settings.", no_args_is_help=True)
-experts_app = typer.Typer(help="Add, price, pause and retire experts.", no_args_is_help=True)
 state_app = typer.Typer(help="Look at routing states and go back.", no_args_is_help=True)
 keys_app = typer.Typer(help="Make API keys.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
@@ -41,11 +36,6 @@ app.add_typer(state_app, name="state")
 app.add_typer(keys_app, name="keys")
 app.add_typer(letters_app, name="dlq")
 app.add_typer(audit_app, name="audit")
-
-InputPrice = Annotated[float, typer.Option("--input", help="USD per million input tokens.")]
-OutputPrice = Annotated[float, typer.Option("--output", help="USD per million output tokens.")]
-ExpertName = Annotated[str, typer.Argument(help="The expert, as `experts list` shows it.")]
-RequestPrice = Annotated[float, typer.Option("--request", help="USD per request.")]
 
 
 def main() -> None:
@@ -234,95 +224,6 @@ def policy_set(
         raise typer.Exit(1)
     where = ", ".join(found.replicas)
     typer.echo(f"in force as state {found.state_version} on {where} after {found.seconds:.1f} s")
-
-
-@experts_app.command("list")
-def experts_list() -> None:
-    """Print the pool with statuses and prices."""
-    with opened_backbone() as backbone, backbone.ledger.begin() as tx:
-        experts = tx.experts.all()
-    for e in experts:
-        price = f"{e.price.input_usd_per_mtok:g}/{e.price.output_usd_per_mtok:g} USD per Mtok"
-        note = f" ({cli_declaring.trouble(e.health)})" if e.is_failing else ""
-        typer.echo(
-            f"{e.name:45} {e.status:11} {price}, {e.price.request_usd:g} USD a request{note}"
-        )
-
-
-@experts_app.command("add")
-def experts_add(
-    name: Annotated[str, typer.Argument(help="How the expert is called everywhere.")],
-    input_price: InputPrice = 0.0,
-    output_price: OutputPrice = 0.0,
-    request_price: RequestPrice = 0.0,
-    base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, with /v1.")] = "",
-    model: Annotated[str, typer.Option(help="The endpoint's model name.")] = "",
-    api_key_env: Annotated[str, typer.Option(help="Variable that holds the key.")] = "",
-    can: cli_declaring.Can = None,
-) -> None:
-    """Register an expert; it is probed, shadowed, ramped and certified while traffic flows.
-
-    Example: steersman experts add gpt-small --input 0.15 --output 0.6
-    --base-url https://llm.example/v1 --api-key-env LLM_KEY
-
-    Without --base-url its answers come from recorded traffic.
-    """
-    from ingest.commands import Operator  # noqa: PLC0415
-
-    abilities = cli_declaring.declared(can or ())
-    client = {"kind": "recorded"}
-    if base_url:
-        client = {"kind": "openai", "base_url": base_url, "model": model or name}
-        client |= {"api_key_env": api_key_env} if api_key_env else {}
-    with opened_backbone() as backbone:
-        price = Price(
-            input_usd_per_mtok=input_price,
-            output_usd_per_mtok=output_price,
-            request_usd=request_price,
-        )
-        Operator(backbone.ledger, backbone.clock).add_expert(name, price, client, abilities)
-    typer.echo(f"{name} is registered; `steersman experts list` shows how far it has come")
-
-
-experts_app.command("declare")(cli_declaring.declare)
-
-
-@experts_app.command("price")
-def experts_price(
-    name: ExpertName,
-    input_price: InputPrice = 0.0,
-    output_price: OutputPrice = 0.0,
-    request_price: RequestPrice = 0.0,
-) -> None:
-    """Change an expert's price; all of it: what is not named becomes 0.
-
-    Example: steersman experts price gpt-small --input 0.15 --output 0.6
-    """
-    from ingest.commands import Operator  # noqa: PLC0415
-
-    with opened_backbone() as backbone:
-        price = Price(
-            input_usd_per_mtok=input_price,
-            output_usd_per_mtok=output_price,
-            request_usd=request_price,
-        )
-        Operator(backbone.ledger, backbone.clock).set_price(name, price)
-
-
-def _status_command(name: str, status: ExpertStatus, explanation: str) -> None:
-    def command(expert: ExpertName) -> None:
-        from ingest.commands import Operator  # noqa: PLC0415
-
-        with opened_backbone() as backbone:
-            Operator(backbone.ledger, backbone.clock).set_status(expert, status)
-
-    command.__doc__ = explanation
-    experts_app.command(name)(command)
-
-
-_status_command("pause", ExpertStatus.PAUSED, "Take an expert out of service at once.")
-_status_command("resume", ExpertStatus.SHADOW, "Bring a paused expert back, shadowed first.")
-_status_command("retire", ExpertStatus.RETIRED, "Take an expert out for good.")
 
 
 @state_app.command("show")

@@ -17,7 +17,7 @@ from store.errors import SettingsInvalid
 
 if TYPE_CHECKING:
     from ingest.env_file import Line
-    from ingest.first_run import Answers
+    from ingest.first_answers import Answers
 
 
 def init(
@@ -39,8 +39,8 @@ def init(
 
     Safe to run again: it shows what would change. docs/quickstart.md goes through it.
     """
+    from ingest.first_answers import read_answers  # noqa: PLC0415
     from ingest.first_plan import HEADING, env_lines, summary  # noqa: PLC0415
-    from ingest.first_run import read_answers  # noqa: PLC0415
 
     kept = env_file.read_file()
     given = read_answers(answers) if answers is not None else asked(kept)
@@ -127,7 +127,7 @@ def _register(settings: ProcessSettings, given: Answers, go_on: _Confirm) -> Non
     """Bring experts and policy into the ledger, differences first."""
     from ingest.backbone import open_ledger  # noqa: PLC0415
     from ingest.commands import Operator  # noqa: PLC0415
-    from ingest.registration import steps  # noqa: PLC0415
+    from ingest.first_registration import steps  # noqa: PLC0415
     from store.clock import SystemClock  # noqa: PLC0415
 
     if not settings.database_url:

@@ -11,7 +11,7 @@ import typer
 from store.errors import SteersmanError
 
 if TYPE_CHECKING:
-    from ingest.first_run import Answers, Model, Question
+    from ingest.first_answers import Answers, Model, Question
 
 T = TypeVar("T")
 INTRODUCTION = """\
@@ -29,7 +29,7 @@ def asked(kept: Mapping[str, str]) -> Answers:
     kept
         The settings in force, offered as defaults.
     """
-    from ingest.first_run import JUDGE, POLICY, SERVICES, Answers, Model  # noqa: PLC0415
+    from ingest.first_answers import JUDGE, POLICY, SERVICES, Answers, Model  # noqa: PLC0415
 
     typer.echo(INTRODUCTION)
     pool: list[Model] = []
@@ -53,7 +53,7 @@ def asked(kept: Mapping[str, str]) -> Answers:
 
 def _expert(pool: Sequence[Model]) -> Model:
     """Ask for one more expert; for its price again while that is none."""
-    from ingest.first_run import EXPERT, Model, check_experts  # noqa: PLC0415
+    from ingest.first_answers import EXPERT, PRICES, Model, check_experts  # noqa: PLC0415
 
     taken = [e.name for e in pool]
     naming, *others = EXPERT
@@ -66,7 +66,7 @@ def _expert(pool: Sequence[Model]) -> Model:
             check_experts([made])
         except ValueError as wrong:
             typer.echo(f"Error: {wrong}")
-            made = replace(made, **_answered(EXPERT[-3:], {}))
+            made = replace(made, **_answered(PRICES, {}))
         else:
             return made
 
@@ -100,7 +100,7 @@ def _ask(question: Question, default: str) -> object:
 
 
 def _prompt(text: str, default: str, check: Callable[[str], T], *, is_shown: bool = True) -> T:
-    from ingest.first_run import NONE  # noqa: PLC0415
+    from ingest.first_answers import NONE  # noqa: PLC0415
 
     def checked(said: str) -> T:
         try:

@@ -77,8 +77,7 @@ def _rewind(backbone: Backbone) -> Rewind:
     settings = backbone.settings
 
     def encoder() -> Encoder:
-        cache = settings.cache_dir or settings.run_dir / "cache"
-        return CachedEncoder(SentenceEncoder(settings.encoder), cache)
+        return CachedEncoder(SentenceEncoder(settings.encoder), settings.embedding_cache)
 
     return Rewind(
         backbone.ledger,

@@ -6,18 +6,17 @@ import getpass
 import threading
 from dataclasses import dataclass
 
-from ingest.declaring import declare, take_over
+from ingest.expert_changes import declare, set_status
 from ingest.fields import Fields
 from online.clients import check_client
 from online.costs import check_price
 from online.snapshot import load_state
 from store.clock import Clock
-from store.errors import NotFound, RequestConflict, SettingsInvalid
+from store.errors import NotFound, SettingsInvalid
 from store.ledger import Ledger, Transaction
 from store.needs import UNDECLARED, Capabilities, check_capabilities
 from store.policy import PolicySettings
 from store.records import AuditEntry, Expert, ExpertId, ExpertStatus, Price
-from store.transitions import check_expert
 
 WAIT_S = 30.0
 POLL_S = 0.05
@@ -122,20 +121,7 @@ class Operator:
         """Pause, bring back to shadow, or retire an expert."""
         with self._ledger.begin() as tx:
             expert = _known(tx, name)
-            current = tx.policies.current()
-            if current is not None and current[1].reference == name:
-                raise RequestConflict(
-                    "expert_is_reference",
-                    f"{name} is the reference; set another first: steersman policy set reference=…",
-                )
-            if take_over(tx, expert, after):
-                self._audit(tx, "expert.status", {"name": name, "status": after})
-                return
-            check_expert(expert.status, after)
-            if not tx.experts.set_status(
-                expert.name, before=expert.status, after=after, now=self._clock.now()
-            ):
-                raise RequestConflict("status_changed", f"{name} has just changed; look again")
+            set_status(tx, expert, after, now=self._clock.now())
             self._audit(tx, "expert.status", {"name": name, "status": after})
 
     def set_price(self, name: str, price: Price) -> None:

@@ -59,7 +59,7 @@ def run_demo(settings: ProcessSettings, *, keep: bool, inject: str) -> int:
     recorded = _prepare(run_dir, prompts)
     environment = {
         "STEERSMAN_RUN_DIR": str(run_dir),
-        "STEERSMAN_CACHE_DIR": str(settings.cache_dir or settings.run_dir / "cache"),
+        "STEERSMAN_CACHE_DIR": str(settings.embedding_cache),
         "STEERSMAN_RECORDED": str(recorded),
         "STEERSMAN_HTTP_PORT": "0",
     }

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import ingest.watched
@@ -62,18 +63,27 @@ class EmbeddedBroker:
         """Return where clients connect."""
         return f"127.0.0.1:{self._port}"
 
-    def tend(self, stop: threading.Event) -> None:
+    def tend(self, stop: threading.Event, prepare: Callable[[], object] = lambda: None) -> None:
         """Start the broker again, at the same address, whenever it died, until ``stop`` is set.
 
-        Its topics are empty then, and made anew by the first client that asks for them; what is
-        stored in the ledger and not yet announced is announced there.
+        Its topics are gone then; ``prepare`` makes them anew. A producer that is faster makes its
+        own, with as many partitions as the broker likes. What is stored in the ledger and not yet
+        announced is announced there.
         """
         while not self._clock.wait(stop, TEND_S):
             if (status := self._process.poll()) is not None:
                 log.error("embedded_broker.died", extra={"status": status, "port": self._port})
                 self.close()
                 self._process = self._start()
-                self._answers()  # if not, the next round finds it dead, or clients find it later
+                if self._answers():
+                    self._prepare(prepare)
+                # Else the next round finds it dead, or clients find it later.
+
+    def _prepare(self, prepare: Callable[[], object]) -> None:
+        try:
+            prepare()
+        except BrokerUnavailable as away:
+            log.warning("embedded_broker.no_topics", extra={"problem": str(away)})
 
     def close(self) -> None:
         """Stop the broker; everything in it is gone. Safe to call twice."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ingest.first_run import Model
+from ingest.first_answers import Model
 from judge.llm import TRIAL, LlmJudge
-from online.clients import Chat, Endpoint, Message
+from online.chat import Chat
+from online.clients import Endpoint, Message
 from store.clock import Clock
 from store.errors import (
     EndpointRefused,

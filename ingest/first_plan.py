@@ -11,20 +11,18 @@ from dataclasses import dataclass
 
 from ingest.backbone import MEMORY_ONLY
 from ingest.env_file import Line
-from ingest.first_run import Answers, Model
+from ingest.first_answers import Answers, Model
 from judge.families import family_of
 from judge.template import comparison
 from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, count_tokens, expected_cost
+from recalibrate.rolling import FLOOR
+from recalibrate.supply import duration
 from store.policy import OBSERVE, PolicySettings
-from store.records import ExpertId
+from store.records import FOLDS, ExpertId
 
 VERDICT_TOKENS = 10
 ORDERS = 2
 """Calls of the judge on a pair; a third when they disagree."""
-LABELS_NEEDED = 100
-"""Effective labels below which λ stays SAFE."""
-TRAINING_SHARE = 0.8
-"""Of sampled requests: fold 0 fits no clusters."""
 
 HEADING = """\
 Written by `steersman init`. Every steersman command that is started in this directory reads it;
@@ -71,7 +69,7 @@ def estimate(answers: Answers) -> Estimate:
     judged = min(answers.requests_per_day * answers.label_rate, answers.judge_budget_per_day)
     judged = judged if others else 0.0
     clusters = PolicySettings(reference=ExpertId(answers.reference)).cluster_prompts
-    needed = max(clusters / TRAINING_SHARE, LABELS_NEEDED)
+    needed = max(clusters * FOLDS / (FOLDS - 1), FLOOR)  # fold 0 fits no clusters
     return Estimate(
         shadow_usd=shadow,
         verdicts_usd=ORDERS * len(others) * verdict,
@@ -98,8 +96,9 @@ def summary(answers: Answers) -> list[str]:
     ]
     if math.isfinite(found.days_until_learnt):
         lines.append(
-            f"the reference serves everything for the first {_duration(found.days_until_learnt)}"
-            " or so at that traffic, until there are labels enough"
+            "the reference serves everything for the first"
+            f" {duration(24 * found.days_until_learnt)} or so at that traffic, until there are"
+            " labels enough"
         )
     lines += [f"note: {warning}" for warning in warnings(answers)]
     return lines
@@ -180,10 +179,3 @@ def _digits(number: float) -> str:
 
 def _call_usd(model: Model) -> float:
     return expected_cost(model.price, input_tokens=NOMINAL_INPUT_TOKENS)
-
-
-def _duration(days: float) -> str:
-    minutes = 24 * 60 * days
-    if minutes < 90:
-        return f"{math.ceil(minutes)} min"
-    return f"{minutes / 60:.0f} hours" if minutes < 60 * 48 else f"{days:.0f} days"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from ingest.declaring import declare, take_over
+from ingest.expert_changes import declare, set_status
 from ingest.http_body import StrictRoute
 from ingest.http_context import Access, HttpContext, actor_of
 from ingest.http_models import (
@@ -21,8 +21,7 @@ from ingest.http_models import (
 )
 from ingest.http_openapi import admin_only, errors, open_on_loopback
 from ingest.keys import Scope
-from store.errors import NotFound, RequestConflict
-from store.ledger import Transaction
+from store.errors import NotFound
 from store.records import Alert, AuditEntry, Expert, ExpertId, ExpertStatus
 
 log = logging.getLogger(__name__)
@@ -112,28 +111,16 @@ class PoolRoutes:
                 tx.experts.set_price(expert_id, body.price.to_price())
             if body.capabilities is not None:
                 declare(tx, before, body.capabilities.to_capabilities())
-            if body.status is not None:
-                self._set_status(tx, before, ExpertStatus(body.status))
-            detail = {"expert": name, **body.model_dump(mode="json", exclude_none=True)}
             now = self._context.clock.now()
+            if body.status is not None and (before.is_failing or body.status != before.status):
+                set_status(tx, before, ExpertStatus(body.status), now=now)
+            detail = {"expert": name, **body.model_dump(mode="json", exclude_none=True)}
             tx.operations.audit(
                 AuditEntry(actor=actor, action="expert.changed", detail=detail, at=now)
             )
             after = tx.experts.find(expert_id)
         log.info("expert.changed", extra={"expert": name, "actor": actor, "status": body.status})
         return ExpertDocument.model_validate(after)
-
-    def _set_status(self, tx: Transaction, before: Expert, after: ExpertStatus) -> None:
-        if take_over(tx, before, after) or before.status == after:
-            return
-        policy = tx.policies.current()
-        if policy is not None and policy[1].reference == before.name:
-            raise RequestConflict(
-                "expert_is_reference", "the reference is the safe fallback; set another one first"
-            )
-        now = self._context.clock.now()
-        if not tx.experts.set_status(before.name, before=before.status, after=after, now=now):
-            raise RequestConflict("expert_changed", "its status changed meanwhile; try again")
 
     def alerts(
         self, request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50

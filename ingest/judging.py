@@ -9,14 +9,13 @@ from pathlib import Path
 
 from ingest.settings import JudgeSettings
 from judge.kept import Kept
-from judge.llm import LlmJudge
 from judge.paced import Paced
 from judge.pairs import Panel
 from judge.port import Judge
 from judge.recorded import RecordedJudge
 from judge.rules import read_rules
 from judge.verifying import Verifier
-from online.clients import Chat, ClientFactory, Endpoint, ExpertClient, OpenAiClient, endpoint_of
+from online.clients import ClientFactory, Endpoint, ExpertClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic
 from store.clock import Clock
 from store.errors import ExpertUnavailable, JudgeUnavailable, SettingsInvalid
@@ -81,6 +80,9 @@ class PolicyPanel:
 
     def _llm(self, settings: JudgeSettings) -> Judge:
         """Return the judge that asks an endpoint, in everything that surrounds one."""
+        from judge.llm import LlmJudge  # noqa: PLC0415  openai is slow to import
+        from online.chat import Chat  # noqa: PLC0415
+
         chat = Chat(endpoint_of_judge(settings))
         asked = LlmJudge(
             chat, self._clock, family=settings.family, is_structured=settings.structured
@@ -134,11 +136,13 @@ def client_factory(traffic: RecordedTraffic | None) -> ClientFactory:
 
     A client that asks over the network is kept, and its connections with it.
     """
-    kept: dict[tuple[ExpertId, Endpoint], OpenAiClient] = {}
+    kept: dict[tuple[ExpertId, Endpoint], ExpertClient] = {}
 
     def client(expert: Expert) -> ExpertClient:
         match expert.client.get("kind"):
             case "openai":
+                from online.chat import OpenAiClient  # noqa: PLC0415  openai is slow to import
+
                 place = (expert.name, endpoint_of(expert.client, expert.price))
                 if place not in kept:
                     kept[place] = OpenAiClient(expert)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -15,13 +14,12 @@ from online.snapshot import load_state
 from online.state import RoutingState
 from store.clock import Clock
 from store.errors import EventRejected, StateRefused
-from store.ledger import Ledger, Notifications
+from store.ledger import Ledger, Notifications, Publish
 from store.records import (
     FOLDS,
     Alert,
     AlertKind,
     JsonObject,
-    OutboxMessage,
     PromptReceived,
     RequestId,
     RoutingStateRecord,
@@ -32,7 +30,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.5
 LOOK_BACK = 20
 """How many older states a start tries when the active one is refused."""
-Publish = Callable[[Sequence[OutboxMessage]], None]
+KNOWN = 100
+"""Alerts of refused states, the newest, among which one by another replica is looked for."""
 
 
 class Live:
@@ -117,7 +116,7 @@ class StateWatcher:
     Parameters
     ----------
     send
-        Sends committed messages at once; a failure is the outbox sweeper's business.
+        Sends an alert at once.
     """
 
     def __init__(
@@ -212,8 +211,8 @@ class StateWatcher:
             raised_at=self._clock.now(),
         )
         with self._ledger.begin() as tx:
-            known = tx.operations.alerts(limit=100)
-            if any(a.kind is alert.kind and a.evidence == alert.evidence for a in known):
+            known = tx.operations.alerts(limit=KNOWN, kind=alert.kind)
+            if any(a.evidence == alert.evidence for a in known):
                 return
             outgoing = tx.outbox.add([announce_alert(tx.operations.raise_alert(alert))])
         self._send(outgoing)

@@ -58,9 +58,8 @@ def run_replay(
             f" at least {LEAST_WARM} and must leave some to stream (--warm {warm})"
         )
     policy = PolicySettings(reference=yardstick, alpha=alpha, label_rate=label_rate)
-    cache = settings.cache_dir or settings.run_dir / "cache"
     with Progress(total=len(requests)) as show:
-        encoder = CachedEncoder(SentenceEncoder(settings.encoder), cache)
+        encoder = CachedEncoder(SentenceEncoder(settings.encoder), settings.embedding_cache)
         _encode(show, encoder, traffic, requests)
         loop = LocalLoop(traffic, replace(policy, label_rate=1.0), encoder)
         replayed = Replay(loop, show, label_rate=label_rate)

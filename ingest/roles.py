@@ -80,7 +80,7 @@ class Roles:
     def encoder(self) -> Encoder:
         """Return the prompt encoder with its cache on disk."""
         inner = SentenceEncoder(self._settings.encoder)
-        return CachedEncoder(inner, self._settings.cache_dir or self._settings.run_dir / "cache")
+        return CachedEncoder(inner, self._settings.embedding_cache)
 
     @cached_property
     def live(self) -> Live:

@@ -152,6 +152,11 @@ class ProcessSettings:
         all_three = (self.judge, self.second_judge, self.third_judge)
         return tuple(judge for judge in all_three if judge.base_url)
 
+    @property
+    def embedding_cache(self) -> Path:
+        """Return the directory of the embedding cache."""
+        return self.cache_dir or self.run_dir / "cache"
+
 
 def _panel_problems(judges: Sequence[JudgeSettings]) -> list[str]:
     places = [bool(judge.base_url) for judge in judges]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import beta, norm  # type: ignore[import-untyped]  # ships no stubs
 
 from store.records import FloatArray
 
 CONFIDENCE = 0.95
 _TAIL = (1.0 - CONFIDENCE) / 2.0
-Z = float(norm.ppf(1.0 - _TAIL))
+Z = NormalDist().inv_cdf(1.0 - _TAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,9 @@ def share(yes: FloatArray, no: FloatArray, *, typical: tuple[float, float] = (1.
     typical
         The mean weight of a side that nothing was drawn from.
     """
+    # Ships no stubs; slow to import, and the processes that serve never audit.
+    from scipy.stats import beta  # type: ignore[import-untyped]  # noqa: PLC0415
+
     ones, zeros = _kish(yes), _kish(no)
     weight_one = float(yes.mean()) if yes.size else typical[0]
     weight_zero = float(no.mean()) if no.size else typical[1]

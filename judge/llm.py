@@ -9,7 +9,8 @@ from judge.families import family_of
 from judge.port import Question, Reply
 from judge.template import TEMPLATE_HASH, comparison
 from judge.verdict import VERDICT_SCHEMA, read_verdict
-from online.clients import Answer, Chat, Message
+from online.chat import Chat
+from online.clients import Answer, Message
 from online.costs import expected_cost
 from store.clock import Clock
 from store.errors import (

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from store.errors import LeaseLost, StoreUnavailable
-from store.ledger import Ledger, Transaction
+from store.ledger import Ledger, Publish, Transaction
 from store.records import JudgeTask, Label, OutboxMessage, Verdict
 
 log = logging.getLogger(__name__)
 
 Announce = Callable[[Sequence[Label]], Sequence[OutboxMessage]]
-Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,7 @@ class Recorder:
     announce
         Turns labels into the messages that leave with them (the wire format is not known here).
     publish
-        Sends committed messages at once; a failure is the outbox sweeper's business.
+        Sends committed messages at once.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from judge.answers import Answers, Gathered
 from judge.batch import MAX_ATTEMPTS, Batch
 from judge.pairs import Pair, Pairs, Panel
 from judge.port import Judge
-from judge.records import Announce, Finished, Publish, Recorder
+from judge.records import Announce, Finished, Recorder
 from judge.verifying import Verifier, known_answer, labels_of_grades
 from online.clients import ClientFactory
 from store.clock import Clock
@@ -21,7 +21,7 @@ from store.errors import (
     LeaseLost,
     StoreError,
 )
-from store.ledger import Ledger, Notifications
+from store.ledger import Ledger, Notifications, Publish
 from store.records import (
     ExpertId,
     JudgeTask,

@@ -13,7 +13,7 @@ from recalibrate.drift import THRESHOLD, TOLERANCE, evidence_of_regression
 from recalibrate.realised import at_least
 from recalibrate.rolling import FLOOR
 from recalibrate.window import traffic_outcomes
-from store.policy import OBSERVE
+from store.policy import OBSERVE, OFF
 from store.records import (
     Alert,
     AlertKind,
@@ -86,8 +86,11 @@ def regressions(
 def starvation(
     active: RoutingState | None, threshold: Threshold, *, mode: str, now: datetime
 ) -> Alert | None:
-    """Return an alert when λ has just aged into SAFE for want of labels."""
-    if threshold.safe_reason is not Reason.SAFE_STARVED:
+    """Return an alert when λ has just aged into SAFE for want of labels.
+
+    In mode ``off`` nobody waits for labels.
+    """
+    if mode == OFF or threshold.safe_reason is not Reason.SAFE_STARVED:
         return None
     if active is None or active.safe_reason is not None:
         return None

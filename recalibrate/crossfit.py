@@ -18,6 +18,7 @@ from online.route import route
 from online.state import RoutingState
 from recalibrate.controller import Threshold
 from recalibrate.guard import recompute
+from recalibrate.lifecycle import certified_names
 from recalibrate.rolling import FLOOR
 from recalibrate.window import RescoredLabels, complete
 from store.errors import EventRejected
@@ -45,11 +46,14 @@ class Evidence:
     @property
     def certified(self) -> set[ExpertId]:
         """Return the experts that may enter C_λ."""
+        return certified_names(self.state.pool, self.state.policy.reference)
+
+    @property
+    def looked_at(self) -> list[int]:
+        """Return the newest rows that say something about every certified expert."""
         reference = self.state.policy.reference
-        members = self.state.pool
-        return {
-            m.name for m in members if m.status is ExpertStatus.CERTIFIED and m.name != reference
-        }
+        rows = complete(self.labels, self.certified, reference=reference, from_seq=self.from_seq)
+        return rows[-EVALUATED:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +81,11 @@ def threshold_at(given: Evidence, policy: PolicySettings) -> Threshold:
 
 
 def stretches(given: Evidence, policy: PolicySettings) -> list[Stretch]:
-    """Return the newest judged requests that say something about every certified expert.
+    """Return the judged requests that are looked at, each with λ as it was then.
 
     A stretch from before there were labels enough for a λ gets the first that there was.
     """
-    kept = complete(
-        given.labels,
-        given.certified,
-        reference=policy.reference,
-        from_seq=given.from_seq,
-    )[-EVALUATED:]
+    kept = given.looked_at
     pieces = [kept[i : i + STRETCH] for i in range(0, len(kept), STRETCH)]
     found: list[Stretch] = []
     for piece in reversed(pieces):

@@ -8,7 +8,6 @@ same state. Publishing compares and sets on the version it was computed from.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 
 from online.learner import LabelWindow
 from online.state import RoutingState, pool_of
@@ -21,13 +20,10 @@ from recalibrate.scoring import ScorerSource
 from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import StateRefused, StateSuperseded
-from store.ledger import Ledger
-from store.policy import OFF
-from store.records import Alert, AlertKind, ExpertStatus, OutboxMessage
+from store.ledger import Ledger, Publish
+from store.records import Alert, AlertKind, ExpertStatus
 
 log = logging.getLogger(__name__)
-
-Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 class Recalibrator:
@@ -40,7 +36,7 @@ class Recalibrator:
     announce
         Turns an alert into the message that leaves with it.
     send
-        Sends committed messages at once; a failure is the outbox sweeper's business.
+        Sends committed messages at once.
     """
 
     def __init__(
@@ -122,11 +118,9 @@ class Recalibrator:
             from_seq=max(inputs.from_seq, alarms.window_from(raised)),
             is_ramping=any(e.status is ExpertStatus.RAMPING for e in experts),
         )
-        starved = None
-        if inputs.policy.mode != OFF:  # nobody waits for labels then
-            starved = alarms.starvation(
-                inputs.active, threshold, mode=inputs.policy.mode, now=self._clock.now()
-            )
+        starved = alarms.starvation(
+            inputs.active, threshold, mode=inputs.policy.mode, now=self._clock.now()
+        )
         candidate = RoutingState(
             version=inputs.active_version + 1,
             parent=inputs.active_version,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from recalibrate.publication import AnnounceAlert, raise_alerts
 from store.clock import Clock
 from store.errors import StoreError, StoreUnavailable
-from store.ledger import Ledger
-from store.records import Alert, AlertKind, OutboxMessage
+from store.ledger import Ledger, Publish
+from store.records import Alert, AlertKind
 from store.upkeep import coming_days
 
 log = logging.getLogger(__name__)
 
 EVERY = timedelta(hours=1)
-Publish = Callable[[Sequence[OutboxMessage]], None]
 
 
 class DayWatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from recalibrate.realised import Interval, Realised, Verdict
+from recalibrate.words import percent
 
 
 class Answer(StrEnum):
@@ -49,8 +50,8 @@ def answer_of(
     if risk.verdict is Verdict.NOT_DECIDED or cost.high >= 1.0:
         return Answer.NOT_YET, _undecided(risk, cost, target, labels_to_decide)
     return Answer.GO, (
-        f"{_percent(risk.rate.value)} of the requests would get an unacceptable answer"
-        f" ({_between(risk.rate)}), all of it within {target}, for {_percent(cost.value)} of the"
+        f"{percent(risk.rate.value)} of the requests would get an unacceptable answer"
+        f" ({_between(risk.rate)}), all of it within {target}, for {percent(cost.value)} of the"
         " reference's cost."
     )
 
@@ -65,11 +66,11 @@ def _short(labels_to_floor: int | None) -> str:
 def _against(rate: Interval, cost: Interval, target: str, *, is_held: bool) -> str:
     if is_held:
         return (
-            f"It would save nothing: the answers would cost {_percent(cost.value)} of always asking"
+            f"It would save nothing: the answers would cost {percent(cost.value)} of always asking"
             " the reference."
         )
     return (
-        f"{_percent(rate.value)} of the requests would get an unacceptable answer, and even the low"
+        f"{percent(rate.value)} of the requests would get an unacceptable answer, and even the low"
         f" end of what that may really be ({_between(rate)}) is above {target}."
     )
 
@@ -86,13 +87,9 @@ def _undecided(risk: Realised, cost: Interval, target: str, labels_to_decide: in
         else f"about {labels_to_decide:,} more labels would decide it"
     )
     return (
-        f"{_percent(risk.rate.value)} of the requests would get an unacceptable answer, but that"
+        f"{percent(risk.rate.value)} of the requests would get an unacceptable answer, but that"
         f" may really be anything from {_between(risk.rate)}, on both sides of {target}; {more}."
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100.0 * share:.1f} %"
 
 
 def _between(found: Interval) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from online.learn import JudgedRequest
 from online.obstacles import obstacle
 from online.scorer import MIN_EVIDENCE, ScorerModel
+from online.state import PoolMember
 from recalibrate.guard import recompute
 from recalibrate.inputs import Inputs
 from recalibrate.rolling import FLOOR
@@ -149,7 +150,7 @@ def next_status(expert: Expert, seen: Progress, *, probes_asked: int) -> ExpertS
             return expert.status
 
 
-def certified_names(experts: Sequence[Expert], reference: ExpertId) -> set[ExpertId]:
+def certified_names(experts: Sequence[Expert | PoolMember], reference: ExpertId) -> set[ExpertId]:
     """Return the experts that may enter C_λ."""
     return {e.name for e in experts if e.status is ExpertStatus.CERTIFIED and e.name != reference}
 

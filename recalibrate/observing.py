@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from online.learner import LabelWindow
-from recalibrate.crossfit import EVALUATED, Evidence
+from recalibrate.crossfit import Evidence
 from recalibrate.inputs import read_inputs
 from recalibrate.outlook import Outlook, Spending, outlook
 from recalibrate.supply import Waiting, labels_per_hour, waiting
-from recalibrate.window import complete, rescore, settled
+from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import NotFound
 from store.ledger import Ledger
@@ -72,13 +72,7 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
             last_seq=inputs.last_seq,
             from_seq=inputs.from_seq,
         )
-        kept = complete(
-            given.labels,
-            given.certified,
-            reference=state.policy.reference,
-            from_seq=given.from_seq,
-        )[-EVALUATED:]
-        rows = [known[i] for i in kept]
+        rows = [known[i] for i in given.looked_at]
         spending = _spending(ledger, [row.request.request_id for row in rows])
         outlooks = tuple(
             outlook(given, spending, alpha=alpha, labels_per_hour=per_hour)
@@ -101,8 +95,6 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
 
 def _spending(ledger: Ledger, request_ids: Sequence[RequestId]) -> Spending:
     with ledger.begin() as tx:
-        texts = {name: tx.decisions.prompt_text(name) for name in request_ids}
         return Spending(
-            stated=tx.responses.costs(request_ids),
-            texts={name: text for name, text in texts.items() if text is not None},
+            stated=tx.responses.costs(request_ids), texts=tx.decisions.prompt_texts(request_ids)
         )

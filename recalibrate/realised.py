@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, norm  # type: ignore[import-untyped]  # ships no stubs
 
 from store.records import FloatArray
 
 CONFIDENCE = 0.95
-_Z = float(norm.ppf(0.5 + CONFIDENCE / 2.0))
+_Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2.0)
 
 
 class Verdict(StrEnum):
@@ -93,14 +94,21 @@ def spread(found: Interval, deviation: float) -> Interval:
 
 def wilson(successes: int, trials: int) -> Interval:
     """Return the share with its Wilson 95 % interval; ``trials`` must be positive."""
-    found = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    found = _binomial_test(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(value=successes / trials, low=float(found.low), high=float(found.high))
 
 
 def at_least(successes: int, trials: int, *, confidence: float) -> float:
     """Return the exact one-sided lower limit of a share; ``trials`` must be positive."""
-    test = binomtest(successes, trials, alternative="greater")
+    test = _binomial_test(successes, trials, alternative="greater")
     return float(test.proportion_ci(confidence, method="exact").low)
+
+
+def _binomial_test(successes: int, trials: int, *, alternative: str = "two-sided") -> Any:
+    # Slow to import, and a process that only serves needs no interval.
+    from scipy.stats import binomtest  # type: ignore[import-untyped]  # noqa: PLC0415  no stubs
+
+    return binomtest(successes, trials, alternative=alternative)
 
 
 def ratio_of_means(numerator: FloatArray, denominator: FloatArray) -> Interval | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from recalibrate.health import (
@@ -21,15 +21,17 @@ from recalibrate.inputs import LABEL_TIMEOUT_S
 from recalibrate.publication import AnnounceAlert, raise_alerts
 from store.clock import Clock
 from store.facts import FailedCall
-from store.ledger import Ledger, Transaction
-from store.records import Alert, AlertKind, Expert, ExpertId, ExpertStatus, OutboxMessage
+from store.ledger import Ledger, Publish, Transaction
+from store.records import Alert, AlertKind, Expert, ExpertId, ExpertStatus
 
 log = logging.getLogger(__name__)
 
 EVERY = timedelta(seconds=1)
 KEPT = timedelta(days=7)
 """Failed calls are kept this long."""
-Publish = Callable[[Sequence[OutboxMessage]], None]
+OUT = frozenset({ExpertStatus.PAUSED, ExpertStatus.RETIRED})
+TOLD = 100
+"""Alerts of failing experts, the newest, among which one about the reference is looked for."""
 
 
 class HealthWatch:
@@ -57,7 +59,8 @@ class HealthWatch:
         if self._looked_at is not None and now - self._looked_at < EVERY:
             return
         with self._ledger.begin() as tx:
-            alerts = [*self._pauses(tx, now), *self._returns(tx, now)]
+            experts = tx.experts.all()
+            alerts = [*self._pauses(tx, experts, now), *self._returns(tx, experts, now)]
             outgoing = raise_alerts(tx, alerts, announce=self._announce)
             if self._tidied_at is None or now - self._tidied_at > WITHIN:
                 tx.calls.forget(before=now - KEPT)
@@ -67,13 +70,13 @@ class HealthWatch:
         for alert in alerts:
             log.warning(alert.kind, extra={"expert": alert.subject})
 
-    def _pauses(self, tx: Transaction, now: datetime) -> list[Alert]:
+    def _pauses(self, tx: Transaction, experts: Sequence[Expert], now: datetime) -> list[Alert]:
         suspects = tx.calls.suspects(after=now - WITHIN, at_least=IN_A_ROW)
         policy = tx.policies.current()
         reference = policy[1].reference if policy else None
         alerts = []
-        for expert in tx.experts.all():
-            if expert.name not in suspects or expert.status in _OUT:
+        for expert in experts:
+            if expert.name not in suspects or expert.status in OUT:
                 continue
             failures = failures_of(tx, expert, now=now)
             if failures is None:
@@ -94,18 +97,15 @@ class HealthWatch:
             expert.name, before=expert.status, after=ExpertStatus.PAUSED, now=now
         ) and tx.experts.set_health(expert.name, before=expert.health, after=after)
 
-    def _returns(self, tx: Transaction, now: datetime) -> list[Alert]:
+    def _returns(self, tx: Transaction, experts: Sequence[Expert], now: datetime) -> list[Alert]:
         alerts = []
-        for expert in tx.experts.all():
+        for expert in experts:
             if not expert.is_failing or not is_well(expert.health):
                 continue
             after = recovered(expert.health, last_seq=tx.decisions.last_seq())
             if tx.experts.recover(expert, health=after, now=now):
                 alerts.append(_recovery(expert, now))
         return alerts
-
-
-_OUT = frozenset({ExpertStatus.PAUSED, ExpertStatus.RETIRED})
 
 
 def failures_of(tx: Transaction, expert: Expert, *, now: datetime) -> list[FailedCall] | None:
@@ -125,10 +125,8 @@ def failures_of(tx: Transaction, expert: Expert, *, now: datetime) -> list[Faile
 
 def _told_already(tx: Transaction, reference: ExpertId, *, now: datetime) -> bool:
     return any(
-        alert.kind is AlertKind.EXPERT_FAILING
-        and alert.subject == reference
-        and now - alert.raised_at < WITHIN
-        for alert in tx.operations.alerts(limit=100)
+        alert.subject == reference and now - alert.raised_at < WITHIN
+        for alert in tx.operations.alerts(limit=TOLD, kind=AlertKind.EXPERT_FAILING)
     )
 
 

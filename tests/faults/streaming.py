@@ -71,9 +71,7 @@ class Stream:
         self.sent |= {name for name, _ in batch}
 
     def _answer(self) -> None:
-        while not self._stop.is_set():
-            with suppress(BrokerUnavailable):
-                consume(self._kafka, self.traffic, CLOCK, self._stop)
+        consume(self._kafka, self.traffic, CLOCK, self._stop)
 
     def _response(self, request_id: RequestId) -> Outbound:
         recorded = self.traffic.answers[request_id, GEMINI]

@@ -9,17 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from ingest import embedded_broker
 from ingest.broker import KafkaSink, KafkaSource
+from ingest.broker_client import open_consumer
 from ingest.broker_upkeep import ensure_topics
 from ingest.embedded_broker import EmbeddedBroker
 from ingest.ports import Outbound
-from ingest.topics import KafkaSettings
+from ingest.topics import KafkaSettings, every_topic
 from store.errors import BrokerUnavailable, SettingsInvalid
 from tests.contract.kafka_fixtures import settings_of
 from tests.contract.test_event_source import read
@@ -98,7 +99,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
     """Bug: a position in the old topic skipped as many events of the new one."""
     broker = EmbeddedBroker(tmp_path)
     stop = threading.Event()
-    tending = threading.Thread(target=broker.tend, args=(stop,))
+    tending = threading.Thread(target=broker.tend, args=(stop,), daemon=True)
     settings = settings_of(broker.bootstrap_servers, partitions=1, timeout_s=3.0)
     topic = f"{settings.topic_prefix}prompts"
     source, sink = KafkaSource(settings, topics=[topic], role="t"), KafkaSink(settings)
@@ -123,6 +124,31 @@ def test_a_topic_made_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
     tending.join()
     broker.close()
     assert found == set(range(30))
+
+
+@pytest.mark.kafka
+def test_a_broker_that_was_started_again_has_its_topics_as_the_settings_say(tmp_path: Path) -> None:
+    """Bug: the first client that asked made them, with the broker's number of partitions."""
+    broker = EmbeddedBroker(tmp_path)
+    settings = settings_of(broker.bootstrap_servers, partitions=3)
+    topics = every_topic(settings.topic_prefix)
+    stop, made = threading.Event(), threading.Event()
+
+    def prepare() -> None:
+        ensure_topics(settings, topics)
+        made.set()
+
+    tending = threading.Thread(target=broker.tend, args=(stop, prepare), daemon=True)
+    tending.start()
+    os.killpg(broker._process.pid, signal.SIGKILL)
+    was_made = made.wait(30.0)
+    stop.set()
+    tending.join()
+    assert was_made
+    with closing(open_consumer(settings, group_id=None)) as consumer:
+        found = {topic: consumer.partitions_for_topic(topic) for topic in topics}
+    broker.close()
+    assert found == {topic: {0, 1, 2} for topic in topics}
 
 
 @pytest.mark.kafka

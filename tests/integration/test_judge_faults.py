@@ -22,7 +22,8 @@ from judge.llm import LlmJudge
 from judge.paced import LONGEST_REST_S, OPENS_AFTER, Paced
 from judge.pairs import UNREADABLE_TRIES, Panel
 from judge.worker import JudgeWorker
-from online.clients import Chat, Endpoint
+from online.chat import Chat
+from online.clients import Endpoint
 from store.clock import ManualClock
 from store.postgres.ledger import PostgresLedger
 from store.records import ExpertId, Label, Price, RequestId, Verdict

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ingest.cli_declaring import declared
+from ingest.cli_experts import declared
 from ingest.commands import Operator
 from store.clock import ManualClock
 from store.errors import EventRejected, NotFound, RequestConflict, SettingsInvalid

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.announce import announce_alert
-from ingest.cli_declaring import trouble
+from ingest.cli_experts import trouble
 from ingest.commands import Operator
+from ingest.expert_changes import set_status
 from ingest.metrics import Metrics
 from judge import probing
 from judge.probing import LONGEST_WAIT, Prober, next_wait
@@ -28,7 +29,7 @@ from recalibrate.health import (
 )
 from recalibrate.watch import EVERY, HealthWatch
 from store.clock import ManualClock
-from store.errors import ExpertUnavailable
+from store.errors import ExpertUnavailable, RequestConflict
 from store.facts import FailedCall
 from store.health import ABSENCES_KEPT, HEALTHY, CallError, Health
 from store.memory import MemoryLedger
@@ -132,10 +133,10 @@ class World:
         """Let time pass and the watch look; return the alerts that it raises."""
         self.clock.advance(wait_s)
         with self.ledger.begin() as tx:
-            before = len(tx.operations.alerts(limit=99))
+            before = len(tx.operations.alerts(limit=999))
         self.watch.step()
         with self.ledger.begin() as tx:
-            found = tx.operations.alerts(limit=99)
+            found = tx.operations.alerts(limit=999)
         return found[: len(found) - before]
 
     def probe(self, wait_s: float) -> int:
@@ -220,6 +221,10 @@ def test_the_reference_goes_on_and_an_alert_says_so_once_an_hour(world: World) -
     (alert,) = world.look()
     assert "reference" in alert.message
     assert world.of(STRONG).status is S.CERTIFIED
+    other = replace(alert, kind=AlertKind.LABEL_STARVATION, alert_id=None)
+    with world.ledger.begin() as tx:
+        for _ in range(120):
+            tx.operations.raise_alert(other)
     world.fails(5, STRONG)
     assert not world.look()
     world.clock.advance(3_600.0)
@@ -355,6 +360,20 @@ def test_an_operator_takes_a_pause_over_or_ends_it(world: World) -> None:
     operator.set_status(CHEAP, S.SHADOW)
     assert world.of().status is S.SHADOW
     assert world.probe(4_000.0) == 0
+
+
+def test_an_operator_who_saw_what_a_probe_has_changed_since_is_told(world: World) -> None:
+    """Bug: the pause looked taken over and was not."""
+    world.fails(5)
+    world.look()
+    seen = world.of()
+    assert world.probe(40.0) == 1
+    with (
+        pytest.raises(RequestConflict, match="has just changed"),
+        world.ledger.begin() as tx,
+    ):
+        set_status(tx, seen, S.PAUSED, now=world.clock.now())
+    assert world.of().is_failing
 
 
 def test_an_operator_of_the_version_before_ends_it_too(world: World) -> None:

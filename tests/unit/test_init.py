@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 from ingest import cli
 from ingest.commands import Operator
 from ingest.env_file import FILE, read_file, write_file
+from ingest.first_answers import Answers, Model, read_answers
 from ingest.first_checks import check_key_variable
 from ingest.first_plan import estimate, summary, warnings
-from ingest.first_run import Answers, Model, read_answers
-from ingest.registration import steps
+from ingest.first_registration import steps
 from ingest.settings import ProcessSettings
 from store import environ
 from store.clock import ManualClock
@@ -322,7 +322,7 @@ def test_a_kept_database_password_is_not_shown_as_a_default(
 
 
 def test_every_question_has_a_line_of_help(endpoints: Endpoints, ledger: MemoryLedger) -> None:
-    from ingest.first_run import EXPERT, JUDGE, POLICY, SERVICES  # noqa: PLC0415
+    from ingest.first_answers import EXPERT, JUDGE, POLICY, SERVICES  # noqa: PLC0415
 
     done = run(typed=typed(endpoints.url))
     for question in (*EXPERT, *JUDGE, *POLICY, *SERVICES):

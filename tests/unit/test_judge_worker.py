@@ -17,7 +17,8 @@ from judge.pairs import UNREADABLE_TRIES, Panel
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
 from judge.worker import JudgeWorker
-from online.clients import CONNECT_S, RETRIES, TIMEOUT_S, Answer
+from online.chat import CONNECT_S, RETRIES, TIMEOUT_S
+from online.clients import Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable

@@ -26,7 +26,8 @@ from judge.paced import OPENS_AFTER
 from judge.port import Question
 from judge.template import TEMPLATE_HASH
 from judge.verdict import VERDICT_SCHEMA, read_verdict
-from online.clients import Answer, Chat, Endpoint, Message
+from online.chat import Chat
+from online.clients import Answer, Endpoint, Message
 from store import environ
 from store.clock import Clock, ManualClock
 from store.errors import (

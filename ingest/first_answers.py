@@ -103,7 +103,7 @@ _WHERE = (
         check_key_variable,
     ),
 )
-_PRICES = (
+PRICES = (
     Question("input", "USD per million input tokens", "From the price list.", "0", check_number),
     Question("output", "USD per million output tokens", "Likewise.", "0", check_number),
     Question(
@@ -119,9 +119,9 @@ EXPERT = (
         check_name,
     ),
     *_WHERE,
-    *_PRICES,
+    *PRICES,
 )
-JUDGE = (*_WHERE, *_PRICES)
+JUDGE = (*_WHERE, *PRICES)
 POLICY = (
     Question(
         "alpha",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ingest.commands import Operator
+from ingest.first_answers import Answers, Model
 from ingest.first_plan import FIRST_POLICY, policy_changes
-from ingest.first_run import Answers, Model
 from store.ledger import Ledger
 from store.policy import PolicySettings
 from store.records import Expert, ExpertStatus, Price
@@ -26,12 +26,12 @@ class Step:
 def steps(ledger: Ledger, operator: Operator, answers: Answers) -> list[Step]:
     """Return what makes the ledger say what was answered, in order; nothing when it does."""
     with ledger.begin() as tx:
-        known = {e.name: e for e in tx.experts.all()}
+        known = {str(e.name): e for e in tx.experts.all()}
         current = tx.policies.current()
     found = [
         step
         for model in answers.experts
-        for step in _expert_steps(operator, model, known.get(model.name))  # type: ignore[call-overload]
+        for step in _expert_steps(operator, model, known.get(model.name))
     ]
     found += _policy_steps(operator, current[1] if current else None, answers)
     asked = {model.name for model in answers.experts}
