@@ -94,6 +94,33 @@ class AuditCandidate:
     judged_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consistency:
+    """How often a judge said the same of a pair in both orders."""
+
+    pairs: int
+    """Compared in both orders."""
+    inconsistent: int
+    """Of these, where the two orders disagreed; what a third call said does not matter."""
+
+    @property
+    def share(self) -> float:
+        """Return the inconsistent share, 0 without pairs."""
+        return self.inconsistent / self.pairs if self.pairs else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionLabels:
+    """A judge version's labels."""
+
+    judge_version: str
+    labels: int
+    left_out: int
+    """Of these, out of λ: given while the version was in quarantine."""
+    first_at: datetime
+    last_at: datetime
+
+
 class Judging(Protocol):
     """What judges said of what is known, and who may not be believed."""
 
@@ -121,6 +148,18 @@ class Judging(Protocol):
         """Return when a version's canaries ran last."""
         ...
 
+    def consistency(self, judge_version: str, *, since: datetime, limit: int) -> Consistency:
+        """Return how consistent one judge was on the newest ``limit`` pairs that it compared in
+        both orders since; those of requests decided on a day more than one before may be missing.
+        """
+        ...
+
+    def labelled(self, *, since: datetime) -> list[VersionLabels]:
+        """Return the labels given since, by judge version; those of requests decided on a day more
+        than one before may be missing.
+        """
+        ...
+
     def quarantine(self, quarantine: Quarantine, *, actor: str) -> int:
         """Leave a version's labels out, from ``since`` on or from the earlier instant that held
         already, with an audit entry; return how many labels are left out now.
@@ -132,6 +171,10 @@ class Judging(Protocol):
 
     def lift(self, judge_version: str, *, actor: str, now: datetime) -> bool:
         """Let a version's labels count again, with an audit entry; False if they did."""
+        ...
+
+    def lifted_at(self, judge_version: str) -> datetime | None:
+        """Return when a version's quarantine was lifted last, None if none ever was."""
         ...
 
     def quarantines(self) -> list[Quarantine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,11 +14,13 @@ from store.judging import (
     AuditCandidate,
     AuditedPair,
     CanaryResult,
+    Consistency,
     KeptVerdict,
     Quarantine,
+    VersionLabels,
 )
 from store.memory_tables import Journal
-from store.records import TRAFFIC, AuditEntry, ExpertId, Label, RequestId, TaskStatus
+from store.records import TRAFFIC, AuditEntry, ExpertId, Label, RequestId, TaskStatus, Verdict
 from store.upkeep import LIFTED, QUARANTINED
 
 
@@ -25,6 +28,12 @@ def is_left_out(label: Label, quarantines: dict[str, Quarantine]) -> bool:
     """Return whether a label's judge version was in quarantine when it was given."""
     held = quarantines.get(label.judge_version)
     return held is not None and label.labelled_at >= held.since
+
+
+def _for_low(verdict: Verdict) -> float:
+    """Return the preference for the expert whose name comes first."""
+    is_low_first = verdict.expert_a < verdict.expert_b
+    return verdict.preference if is_low_first else 1.0 - verdict.preference
 
 
 class MemoryJudging:
@@ -67,6 +76,32 @@ class MemoryJudging:
         runs = [at for version, at, _ in self._tables.canaries if version == judge_version]
         return max(runs, default=None)
 
+    def consistency(self, judge_version: str, *, since: datetime, limit: int) -> Consistency:
+        pairs: dict[tuple[object, ...], list[Verdict]] = defaultdict(list)
+        for (request_id, version, low, high, call), verdict in self._tables.verdicts.items():
+            if version == judge_version and call < 2 and verdict.judged_at >= since:
+                pairs[request_id, low, high].append(verdict)
+        whole = [pair for pair in pairs.values() if len({v.expert_a for v in pair}) == 2]
+        whole.sort(key=lambda pair: max(v.judged_at for v in pair), reverse=True)
+        differ = [_for_low(first) != _for_low(second) for first, second in whole[:limit]]
+        return Consistency(pairs=len(differ), inconsistent=sum(differ))
+
+    def labelled(self, *, since: datetime) -> list[VersionLabels]:
+        by_version: dict[str, list[Label]] = defaultdict(list)
+        for label in self._tables.labels.values():
+            if label.labelled_at >= since:
+                by_version[label.judge_version].append(label)
+        return [
+            VersionLabels(
+                judge_version=version,
+                labels=len(given),
+                left_out=sum(is_left_out(label, self._tables.quarantines) for label in given),
+                first_at=min(label.labelled_at for label in given),
+                last_at=max(label.labelled_at for label in given),
+            )
+            for version, given in sorted(by_version.items())
+        ]
+
     def quarantine(self, quarantine: Quarantine, *, actor: str) -> int:
         version, held = quarantine.judge_version, self._tables.quarantines
         if (before := held.get(version)) is not None:
@@ -95,6 +130,14 @@ class MemoryJudging:
             return False
         self._audit(LIFTED, {"judge_version": judge_version}, actor=actor, now=now)
         return True
+
+    def lifted_at(self, judge_version: str) -> datetime | None:
+        ends = [
+            entry.at
+            for entry in self._tables.audit
+            if entry.action == LIFTED and entry.detail["judge_version"] == judge_version
+        ]
+        return max(ends, default=None)
 
     def quarantines(self) -> list[Quarantine]:
         return [held for _, held in sorted(self._tables.quarantines.items())]

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy import Connection, case, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from store.judging import AuditCandidate, AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.judging import (
+    AuditCandidate,
+    AuditedPair,
+    CanaryResult,
+    Consistency,
+    KeptVerdict,
+    Quarantine,
+    VersionLabels,
+)
 from store.postgres import auditing
 from store.postgres.judging_tables import audited_pairs, canaries, kept_verdicts, quarantines
 from store.postgres.labels import IS_LEFT_OUT
 from store.postgres.notify import announce
 from store.postgres.operations import PostgresOperations
 from store.postgres.rows import utc
-from store.postgres.tables import judge_tasks, labels
-from store.records import AuditEntry, TaskStatus
+from store.postgres.tables import audit, judge_tasks, labels, verdicts
+from store.records import AuditEntry, TaskStatus, day_of
 from store.upkeep import LIFTED, QUARANTINED
 
 
@@ -65,6 +73,53 @@ class PostgresJudging:
         found = self._connection.scalar(newest)
         return None if found is None else utc(found)
 
+    def consistency(self, judge_version: str, *, since: datetime, limit: int) -> Consistency:
+        """Only partitions of days that may hold such verdicts are read: no index is on versions."""
+        said = verdicts.c
+        for_low = case((said.is_low_first, said.preference), else_=1.0 - said.preference)
+        pairs = (
+            select((func.min(for_low) != func.max(for_low)).label("differ"))
+            .where(
+                said.day >= day_of(since - timedelta(days=1)),
+                said.judge_version == judge_version,
+                said.call < 2,
+                said.judged_at >= since,
+            )
+            .group_by(said.day, said.request_id, said.expert_low, said.expert_high)
+            .having(func.bool_or(said.is_low_first) & func.bool_or(~said.is_low_first))
+            .order_by(func.max(said.judged_at).desc())
+            .limit(limit)
+            .subquery()
+        )
+        counted = select(func.count(), func.count().filter(pairs.c.differ)).select_from(pairs)
+        found, inconsistent = self._connection.execute(counted).one()
+        return Consistency(pairs=found, inconsistent=inconsistent)
+
+    def labelled(self, *, since: datetime) -> list[VersionLabels]:
+        given = labels.c
+        counted = (
+            select(
+                given.judge_version,
+                func.count().label("labels"),
+                func.count().filter(IS_LEFT_OUT).label("left_out"),
+                func.min(given.labelled_at).label("first_at"),
+                func.max(given.labelled_at).label("last_at"),
+            )
+            .where(given.day >= day_of(since - timedelta(days=1)), given.labelled_at >= since)
+            .group_by(given.judge_version)
+            .order_by(given.judge_version.collate("C"))
+        )
+        return [
+            VersionLabels(
+                judge_version=row["judge_version"],
+                labels=row["labels"],
+                left_out=row["left_out"],
+                first_at=utc(row["first_at"]),
+                last_at=utc(row["last_at"]),
+            )
+            for row in self._connection.execute(counted).mappings()
+        ]
+
     def quarantine(self, quarantine: Quarantine, *, actor: str) -> int:
         held, version = quarantines.c, quarantine.judge_version
         imposed = insert(quarantines).values(asdict(quarantine))
@@ -108,6 +163,13 @@ class PostgresJudging:
         announce(self._connection, "labels")
         self._audit(LIFTED, {"judge_version": judge_version}, actor=actor, now=now)
         return True
+
+    def lifted_at(self, judge_version: str) -> datetime | None:
+        lifted = select(func.max(audit.c.at)).where(
+            audit.c.action == LIFTED, audit.c.detail["judge_version"].astext == judge_version
+        )
+        found = self._connection.scalar(lifted)
+        return None if found is None else utc(found)
 
     def quarantines(self) -> list[Quarantine]:
         rows = self._connection.execute(

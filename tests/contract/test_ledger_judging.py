@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from store.judging import AuditCandidate, AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.judging import (
+    AuditCandidate,
+    AuditedPair,
+    CanaryResult,
+    Consistency,
+    KeptVerdict,
+    Quarantine,
+    VersionLabels,
+)
 from store.ledger import Ledger
 from store.records import PROBE, TRAFFIC, ExpertId, JudgeTask, RequestId
 from store.upkeep import LIFTED, QUARANTINED
-from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, label, later, response
+from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, label, later, response, verdict
 
 HONEST, LIAR = "honest-1", "liar-1"
 
@@ -155,6 +163,78 @@ def test_a_lifted_quarantine_lets_labels_count_again(ledger: Ledger) -> None:
         assert tx.operations.audit_trail(limit=1)[0].action == LIFTED
         assert tx.judging.quarantines() == []
     assert counted(ledger) == ["r10 liar-1", "r9 liar-1"]
+
+
+def compared(ledger: Ledger, number: int, *said: float, version: str = HONEST) -> None:
+    """Compare the pair of request r<number> at its minute: cheap first, strong first, and so on."""
+    name = f"r{number}"
+    with ledger.begin() as tx:
+        tx.decisions.record([decided(name, decided_at=later(number), is_sampled=True)])
+        given = []
+        for call, preference in enumerate(said):
+            a, b = (CHEAP, STRONG) if call != 1 else (STRONG, CHEAP)
+            given.append(
+                verdict(
+                    name,
+                    expert_a=a,
+                    expert_b=b,
+                    judge_version=version,
+                    call=call,
+                    preference=preference,
+                    judged_at=later(number),
+                )
+            )
+        tx.labels.add(given, [])
+
+
+def test_consistency_is_that_of_both_orders_on_the_newest_pairs(ledger: Ledger) -> None:
+    compared(ledger, 1, 1.0, 0.0)
+    compared(ledger, 2, 0.5, 0.5)
+    compared(ledger, 3, 1.0, 1.0, 1.0)
+    compared(ledger, 4, 0.0, 0.0, 1.0)
+    compared(ledger, 5, 1.0)  # unreadable in the other order
+    compared(ledger, 6, 0.0, 1.0, version=LIAR)
+
+    def found(version: str = HONEST, *, minutes: float = 0, limit: int = 9) -> tuple[int, int]:
+        with ledger.begin() as tx:
+            one = tx.judging.consistency(version, since=later(minutes), limit=limit)
+        return one.pairs, one.inconsistent
+
+    assert found() == (4, 2)
+    assert found(minutes=2) == (3, 2)
+    assert found(limit=1) == (1, 1)
+    assert found(LIAR) == (1, 0)
+    assert found("unknown") == (0, 0)
+    assert Consistency(pairs=4, inconsistent=2).share == 0.5
+    assert Consistency(pairs=0, inconsistent=0).share == 0.0
+
+
+def test_labels_are_counted_by_version_with_those_left_out(ledger: Ledger) -> None:
+    judged(ledger, 9, 10, 11)
+    judged(ledger, 12, version=HONEST)
+    with ledger.begin() as tx:
+        tx.judging.quarantine(quarantine(), actor="a")
+    honest = VersionLabels(
+        judge_version=HONEST, labels=1, left_out=0, first_at=later(12), last_at=later(12)
+    )
+    liar = VersionLabels(
+        judge_version=LIAR, labels=3, left_out=2, first_at=later(9), last_at=later(11)
+    )
+    with ledger.begin() as tx:
+        assert tx.judging.labelled(since=NOON) == [honest, liar]
+        assert tx.judging.labelled(since=later(12)) == [honest]
+
+
+def test_it_is_known_when_a_quarantine_was_lifted_last(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        assert tx.judging.lifted_at(LIAR) is None
+        for minutes in (70, 80):
+            tx.judging.quarantine(quarantine(), actor="a")
+            tx.judging.lift(LIAR, actor="ann", now=later(minutes))
+        tx.judging.lift(HONEST, actor="ann", now=later(90))
+    with ledger.begin() as tx:
+        assert tx.judging.lifted_at(LIAR) == later(80)
+        assert tx.judging.lifted_at(HONEST) is None
 
 
 def test_a_person_is_heard_once_about_a_pair(ledger: Ledger) -> None:
