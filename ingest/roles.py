@@ -31,7 +31,9 @@ from ingest.parking import Parking
 from ingest.spool import Spool
 from ingest.stream import BATCH, StreamWorker
 from ingest.topics import PROMPTS, READERS, RESPONSES, full_name
+from judge.patrol import Patrol
 from judge.probing import Prober
+from judge.trusted import Trusted
 from judge.worker import JudgeWorker
 from online.encode import CachedEncoder, Encoder, SentenceEncoder, identity_of
 from online.recorded import RecordedTraffic, load_recorded
@@ -152,11 +154,12 @@ class Roles:
         self._stream("ingest", ResponseHandler(self._ledger, self._clock))
 
     def judge(self) -> None:
-        """Run one judge worker, and the probes of experts that are out of service."""
+        """Run one judge worker, who watches the judge, and the probes of experts out of service."""
         clients = client_factory(self.traffic)
+        panel = PolicyPanel(self._ledger, self.traffic, self._settings.judges, self._clock)
         worker = JudgeWorker(
             self._ledger,
-            PolicyPanel(self._ledger, self.traffic, self._settings.judges, self._clock),
+            Trusted(panel, self._ledger, self._clock),
             clients,
             self._clock,
             name=f"{self._settings.replica}-{os.getpid()}",
@@ -167,6 +170,10 @@ class Roles:
         self._crew.add(
             "judge", lambda stop: self._hinted("judge", stop, worker.run), quiet_s=SLOW_S
         )
+        patrol = Patrol(
+            self._ledger, panel, self._clock, announce=announce_alert, send=self.outbox.publish_now
+        )
+        self._crew.add("patrol", lambda stop: self._again("patrol", stop, patrol), quiet_s=SLOW_S)
         prober = Prober(self._ledger, clients, self._clock)
         self._crew.add("prober", Sweeper(self._clock, [prober.step]).run, quiet_s=SLOW_S)
 
@@ -271,6 +278,11 @@ class Roles:
 
         while not stop.is_set():
             self._outlive(name, stop, listen_and_run)
+
+    def _again(self, name: str, stop: threading.Event, patrol: Patrol) -> None:
+        """Run the patrol until stopped, through every outage of the ledger."""
+        while not stop.is_set():
+            self._outlive(name, stop, lambda: patrol.run(stop))
 
     def _outlive(self, name: str, stop: threading.Event, run: Callable[[], None]) -> None:
         """Run a loop until it returns or the ledger goes away: an outage pauses a role and never

@@ -102,6 +102,8 @@ class Consistency:
     """Compared in both orders."""
     inconsistent: int
     """Of these, where the two orders disagreed; what a third call said does not matter."""
+    first_at: datetime | None
+    """When the oldest of them was judged; None without any."""
 
     @property
     def share(self) -> float:

@@ -83,8 +83,12 @@ class MemoryJudging:
                 pairs[request_id, low, high].append(verdict)
         whole = [pair for pair in pairs.values() if len({v.expert_a for v in pair}) == 2]
         whole.sort(key=lambda pair: max(v.judged_at for v in pair), reverse=True)
-        differ = [_for_low(first) != _for_low(second) for first, second in whole[:limit]]
-        return Consistency(pairs=len(differ), inconsistent=sum(differ))
+        newest = whole[:limit]
+        return Consistency(
+            pairs=len(newest),
+            inconsistent=sum(_for_low(one) != _for_low(other) for one, other in newest),
+            first_at=min((v.judged_at for pair in newest for v in pair), default=None),
+        )
 
     def labelled(self, *, since: datetime) -> list[VersionLabels]:
         by_version: dict[str, list[Label]] = defaultdict(list)

@@ -322,6 +322,7 @@ class AlertKind(StrEnum):
     PARTITION_MISSING = "partition_missing"
     EXPERT_FAILING = "expert_failing"
     EXPERT_RECOVERED = "expert_recovered"
+    JUDGE_QUARANTINED = "judge_quarantined"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,10 @@ class PostgresJudging:
         said = verdicts.c
         for_low = case((said.is_low_first, said.preference), else_=1.0 - said.preference)
         pairs = (
-            select((func.min(for_low) != func.max(for_low)).label("differ"))
+            select(
+                (func.min(for_low) != func.max(for_low)).label("differ"),
+                func.min(said.judged_at).label("first_at"),
+            )
             .where(
                 said.day >= day_of(since - timedelta(days=1)),
                 said.judge_version == judge_version,
@@ -91,9 +94,15 @@ class PostgresJudging:
             .limit(limit)
             .subquery()
         )
-        counted = select(func.count(), func.count().filter(pairs.c.differ)).select_from(pairs)
-        found, inconsistent = self._connection.execute(counted).one()
-        return Consistency(pairs=found, inconsistent=inconsistent)
+        counted = select(
+            func.count(), func.count().filter(pairs.c.differ), func.min(pairs.c.first_at)
+        ).select_from(pairs)
+        found, inconsistent, first_at = self._connection.execute(counted).one()
+        return Consistency(
+            pairs=found,
+            inconsistent=inconsistent,
+            first_at=None if first_at is None else utc(first_at),
+        )
 
     def labelled(self, *, since: datetime) -> list[VersionLabels]:
         given = labels.c

@@ -198,6 +198,7 @@ def test_consistency_is_that_of_both_orders_on_the_newest_pairs(ledger: Ledger) 
     def found(version: str = HONEST, *, minutes: float = 0, limit: int = 9) -> tuple[int, int]:
         with ledger.begin() as tx:
             one = tx.judging.consistency(version, since=later(minutes), limit=limit)
+        assert (one.first_at is None) == (one.pairs == 0)
         return one.pairs, one.inconsistent
 
     assert found() == (4, 2)
@@ -205,8 +206,11 @@ def test_consistency_is_that_of_both_orders_on_the_newest_pairs(ledger: Ledger) 
     assert found(limit=1) == (1, 1)
     assert found(LIAR) == (1, 0)
     assert found("unknown") == (0, 0)
-    assert Consistency(pairs=4, inconsistent=2).share == 0.5
-    assert Consistency(pairs=0, inconsistent=0).share == 0.0
+    with ledger.begin() as tx:
+        newest = tx.judging.consistency(HONEST, since=NOON, limit=2)
+    assert newest == Consistency(pairs=2, inconsistent=2, first_at=later(3))
+    assert newest.share == 1.0
+    assert Consistency(pairs=0, inconsistent=0, first_at=None).share == 0.0
 
 
 def test_labels_are_counted_by_version_with_those_left_out(ledger: Ledger) -> None:
