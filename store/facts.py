@@ -111,8 +111,9 @@ class Decisions(Protocol):
         self, count: int, *, excluding_fold: int, without: ExpertId, encoder: str
     ) -> list[SampledRequest]:
         """Return the latest ``count`` sampled requests outside a fold that have a traffic label
-        but none of expert ``without``, by ``seq``; a new expert's probes are drawn from them, so
-        requests without their text are left out, and those embedded by another encoder.
+        but none of expert ``without``, by ``seq``; labels left out by a quarantine are none. A new
+        expert's probes are drawn from them, so requests without their text are left out, and
+        those embedded by another encoder.
         """
         ...
 

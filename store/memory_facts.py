@@ -106,7 +106,9 @@ class MemoryDecisions:
         return list(itertools.islice(self._sampled(wanted, encoder), count))[::-1]
 
     def _lacks(self, request_id: RequestId, expert: ExpertId) -> bool:
-        labels = self._tables.labels_of.get(request_id, ())
+        held = self._tables.quarantines
+        every = self._tables.labels_of.get(request_id, ())
+        labels = [label for label in every if not is_left_out(label, held)]
         is_judged = any(label.purpose == TRAFFIC for label in labels)
         has_text = self._tables.prompts[request_id].text is not None
         return has_text and is_judged and all(label.expert != expert for label in labels)

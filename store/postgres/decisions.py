@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from store.facts import Decided, Recorded
 from store.postgres import locks
 from store.postgres.batch import Row, arrays, given, insert_new, value
+from store.postgres.labels import IS_LEFT_OUT
 from store.postgres.lookups import facts_of, has_vector, with_vectors
 from store.postgres.partitions import DayPartitions
 from store.postgres.rows import (
@@ -193,7 +194,9 @@ class PostgresDecisions:
         self, count: int, *, excluding_fold: int, without: ExpertId, encoder: str
     ) -> list[SampledRequest]:
         label = select(1).where(
-            labels.c.day == decisions.c.day, labels.c.request_id == decisions.c.request_id
+            labels.c.day == decisions.c.day,
+            labels.c.request_id == decisions.c.request_id,
+            ~IS_LEFT_OUT,
         )
         has_text = select(1).where(
             prompts.c.day == decisions.c.day,

@@ -140,6 +140,26 @@ def test_a_quarantine_leaves_labels_out_and_has_them_judged_anew(ledger: Ledger)
     assert counted(ledger) == ["r10 honest-1", "r12 honest-1", "r9 liar-1"]
 
 
+def test_what_is_left_out_is_no_reason_to_probe_and_none_not_to(ledger: Ledger) -> None:
+    judged(ledger, 9, 11)
+    judged(ledger, 12, version=HONEST)
+    with ledger.begin() as tx:
+        probe = label("r12", expert=ExpertId("new"), judge_version=LIAR, labelled_at=later(13))
+        tx.labels.add([], [probe])
+
+    def probed() -> list[str]:
+        with ledger.begin() as tx:
+            found = tx.decisions.recent_judged(
+                9, excluding_fold=9, without=ExpertId("new"), encoder=ENCODER
+            )
+        return [request.request_id for request in found]
+
+    assert probed() == ["r9", "r11"]
+    with ledger.begin() as tx:
+        tx.judging.quarantine(quarantine(), actor="a")
+    assert probed() == ["r9", "r12"]
+
+
 def test_a_quarantine_reaches_back_and_never_forward(ledger: Ledger) -> None:
     judged(ledger, 9, 10)
     with ledger.begin() as tx:
