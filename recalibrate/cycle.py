@@ -106,7 +106,8 @@ class Recalibrator:
         know what the state in force was made from, but which of the two is older.
         """
         with self._ledger.begin() as tx:
-            quarantines, active = tx.judging.quarantines(), tx.states.active()
+            quarantines = tx.judging.quarantines()
+            active = tx.states.active() if self._quarantines is None else None
         if self._quarantines is None:
             self._is_discredited = active is not None and any(
                 held.imposed_at >= active.published_at for held in quarantines
