@@ -11,6 +11,7 @@ import typer
 from ingest.cli_audit import audit_app
 from ingest.cli_experts import experts_app
 from ingest.cli_init import init
+from ingest.cli_judge import judge_app
 from ingest.cli_letters import letters_app
 from ingest.cli_observe import observe
 from ingest.cli_opening import opened_backbone, read_settings, settings_from_file
@@ -67,7 +68,7 @@ def _role(name: str, explanation: str) -> None:
 
 _role("serve", "Decide: HTTP and the prompts topic.")
 _role("ingest", "Store responses and feedback from their topics.")
-_role("judge", "Judge sampled requests; run as many as the label rate needs.")
+app.add_typer(judge_app, name="judge")
 _role("learn", "Learn, recalibrate λ, raise alerts, publish states; one leads, others wait.")
 
 

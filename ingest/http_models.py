@@ -309,6 +309,41 @@ class RollbackDone(Document):
     copied_from: int
 
 
+class CanariesDocument(Document):
+    """The last run of comparisons whose right verdict is known."""
+
+    canaries: int
+    lost: list[str] = Field(description="Canaries that won, and duplicates that did not tie.")
+    gibberish_worse: float = Field(description="Share of planted gibberish judged worse.")
+    unreadable: int
+
+
+class QuarantineDocument(Document):
+    """Why a judge version's labels are out of λ."""
+
+    since: datetime = Field(description="Its labels from then on are out.")
+    reason: str
+    imposed_at: datetime
+
+
+class JudgeDocument(Document):
+    """How one judge version stands."""
+
+    judge_version: str
+    labels: int = Field(description="Of the last 30 days.")
+    labels_left_out: int = Field(description="Of these, out of λ.")
+    last_label_at: datetime | None
+    canaries_at: datetime | None
+    canaries: CanariesDocument | None
+    quarantine: QuarantineDocument | None
+
+
+class JudgeList(Document):
+    """Every judge version with labels, canaries or a quarantine."""
+
+    judges: list[JudgeDocument]
+
+
 class FeedbackDone(Document):
     """Feedback is stored; ``repeated`` when its Idempotency-Key was seen before."""
 

@@ -77,18 +77,21 @@ def impose(
     actor: str,
     now: datetime,
     announce: AnnounceAlert,
-) -> list[OutboxMessage]:
-    """Quarantine judge versions with one alert each; return what must be sent."""
-    alerts = []
+) -> tuple[int, list[OutboxMessage]]:
+    """Quarantine judge versions with one alert each; return how many labels are left out, and what
+    must be sent.
+    """
+    alerts, left_out = [], 0
     for version in sorted(versions):
         one = Quarantine(
             judge_version=version, since=found.since, reason=found.reason, imposed_at=now
         )
         labels = tx.judging.quarantine(one, actor=actor)
+        left_out += labels
         log.warning("judge.quarantined", extra={"judge_version": version, "labels": labels})
         alerts.append(_alert(one, labels, found.evidence))
     stored = [tx.operations.raise_alert(alert) for alert in alerts]
-    return tx.outbox.add([announce(alert) for alert in stored])
+    return left_out, tx.outbox.add([announce(alert) for alert in stored])
 
 
 def _alert(one: Quarantine, labels: int, evidence: dict[str, float]) -> Alert:

@@ -86,6 +86,21 @@ class Patrol:
         readers = [judge for judge in panel.judges if judge.family is not None]
         return sum(self._look_after(judge, panel, stop or threading.Event()) for judge in readers)
 
+    def run_now(self, stop: threading.Event) -> list[list[CanaryResult]]:
+        """Run every judge's canaries whether they are due or not, and quarantine who fails; return
+        the runs. A judge in quarantine is asked too: whoever mended it wants to know.
+
+        Raises ``JudgeUnavailable``.
+        """
+        panel = self._panel()
+        runs = []
+        for judge in panel.judges:
+            if judge.family is not None:
+                runs.append(self.ask(judge, stop))
+                if not self._is_let_be(judge.version):
+                    self._quarantine_if_failed(judge.version, panel)
+        return runs
+
     def ask(self, judge: Judge, stop: threading.Event) -> list[CanaryResult]:
         """Run a judge's canaries and store what came of them; nothing if stopped in between.
 
@@ -154,7 +169,7 @@ class Patrol:
             found = distrust(tx, version, now=now)
             if found is None:
                 return
-            outgoing = impose(
+            _, outgoing = impose(
                 tx,
                 {panel.version, version},
                 found,
@@ -167,8 +182,9 @@ class Patrol:
 
 def _shown(canary: Canary, judge: Judge, ran_at: datetime) -> CanaryResult:
     """Return what a judge made of a canary, shown first and shown second."""
-    first, first_cost = _compared(canary, judge, is_first=True)
-    second, second_cost = _compared(canary, judge, is_first=False)
+    asked = 2 * int(1e6 * ran_at.timestamp())
+    first, first_cost = _compared(canary, judge, is_first=True, sample=asked)
+    second, second_cost = _compared(canary, judge, is_first=False, sample=asked + 1)
     return CanaryResult(
         judge_version=judge.version,
         ran_at=ran_at,
@@ -178,10 +194,12 @@ def _shown(canary: Canary, judge: Judge, ran_at: datetime) -> CanaryResult:
     )
 
 
-def _compared(canary: Canary, judge: Judge, *, is_first: bool) -> tuple[float | None, float]:
+def _compared(
+    canary: Canary, judge: Judge, *, is_first: bool, sample: int
+) -> tuple[float | None, float]:
     """Return the preference for the planted answer, None if no reply was a verdict, and its cost.
 
-    As often tried as in traffic.
+    As often tried as in traffic; never answered by a verdict that is kept.
     """
     right = Answer(text=canary.right, cost_usd=0.0)
     planted = Answer(text=canary.shown_as("A" if is_first else "B"), cost_usd=0.0)
@@ -193,6 +211,7 @@ def _compared(canary: Canary, judge: Judge, *, is_first: bool) -> tuple[float | 
         answer_a=planted if is_first else right,
         expert_b=ExpertId("plain" if is_first else "planted"),
         answer_b=right if is_first else planted,
+        sample=sample,
     )
     spent = 0.0
     for _ in range(UNREADABLE_TRIES):

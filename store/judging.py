@@ -146,6 +146,10 @@ class Judging(Protocol):
         """Return a version's results since, by instant, then name."""
         ...
 
+    def canary_runs(self) -> dict[str, datetime]:
+        """Return when each version's canaries ran last, of all versions that ever had any."""
+        ...
+
     def last_canaries_at(self, judge_version: str) -> datetime | None:
         """Return when a version's canaries ran last."""
         ...

@@ -72,9 +72,11 @@ class MemoryJudging:
             if key[0] == judge_version and result.ran_at >= since
         ]
 
+    def canary_runs(self) -> dict[str, datetime]:
+        return {version: at for version, at, _ in sorted(self._tables.canaries)}
+
     def last_canaries_at(self, judge_version: str) -> datetime | None:
-        runs = [at for version, at, _ in self._tables.canaries if version == judge_version]
-        return max(runs, default=None)
+        return self.canary_runs().get(judge_version)
 
     def consistency(self, judge_version: str, *, since: datetime, limit: int) -> Consistency:
         pairs: dict[tuple[object, ...], list[Verdict]] = defaultdict(list)

@@ -66,6 +66,11 @@ class PostgresJudging:
         rows = self._connection.execute(found).mappings()
         return [CanaryResult(**{**row, "ran_at": utc(row["ran_at"])}) for row in rows]
 
+    def canary_runs(self) -> dict[str, datetime]:
+        newest = select(canaries.c.judge_version, func.max(canaries.c.ran_at))
+        rows = self._connection.execute(newest.group_by(canaries.c.judge_version))
+        return {row[0]: utc(row[1]) for row in rows}
+
     def last_canaries_at(self, judge_version: str) -> datetime | None:
         newest = select(func.max(canaries.c.ran_at)).where(
             canaries.c.judge_version == judge_version

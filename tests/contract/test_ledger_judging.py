@@ -86,6 +86,7 @@ def test_canaries_are_read_by_version_and_instant(ledger: Ledger) -> None:
         tx.judging.record_canaries([canary("null", 1), other, canary("null", 2, is_right=False)])
     with ledger.begin() as tx:
         assert tx.judging.last_canaries_at(HONEST) == later(2)
+        assert tx.judging.canary_runs() == {HONEST: later(2), LIAR: later(5)}
         assert tx.judging.canaries(HONEST, since=later(2)) == [
             canary("fake", 2, is_right=None),
             canary("null", 2),

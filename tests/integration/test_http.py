@@ -231,7 +231,14 @@ def test_on_loopback_a_proxied_or_rebound_request_needs_a_key(
     word = {"request_id": "r1", "rating": 1}
     said = client.post("/v1/feedback", json=word, headers=headers | {"Idempotency-Key": "k"})
     assert error_of(said, 401)
-    for path in ("/v1/decisions/r1", "/v1/experts", "/v1/policy", "/v1/state", "/v1/alerts"):
+    for path in (
+        "/v1/decisions/r1",
+        "/v1/experts",
+        "/v1/judges",
+        "/v1/policy",
+        "/v1/state",
+        "/v1/alerts",
+    ):
         assert error_of(client.get(path, headers=headers), 401)
         assert client.get(path, headers=headers | api.keys["route"]).status_code == 403
     with_key = headers | api.keys["route"]

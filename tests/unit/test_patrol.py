@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from judge.canaries import finding
 from judge.distrust import FEWEST_PAIRS, FROM_THE_FIRST
+from judge.kept import Kept
 from judge.pairs import Panel
 from judge.patrol import EVERY, JUDGED_EVERY_S, RETRY_AFTER_S, Patrol
 from judge.port import Judge, Question, Reply
@@ -143,6 +145,31 @@ def test_a_run_asks_in_both_orders_and_never_what_was_asked_before() -> None:
     shown = {(q.prompt, q.answer_a.text, q.answer_b.text) for q in first}
     again = {(q.prompt, q.answer_a.text, q.answer_b.text) for q in second}
     assert shown.isdisjoint(again)
+
+
+def test_no_kept_verdict_answers_for_the_judge() -> None:
+    reader = Reader()
+    watch = Watch(reader)
+    watch.panel = Panel((Kept(reader, watch.ledger, watch.clock),))
+    assert watch.patrol.step() == 1
+    assert len({q.sample for q in reader.asked}) == 2
+    with watch.ledger.begin() as tx:
+        results = tx.judging.canaries("reader-1", since=NOON)
+    assert len(reader.asked) == 2 * len(results)
+
+
+def test_a_run_that_was_asked_for_asks_a_quarantined_judge_too() -> None:
+    reader = Reader()
+    reader.falls_for = "null"
+    watch = Watch(reader)
+    (lost,) = watch.patrol.run_now(threading.Event())
+    assert not finding(lost).is_good
+    assert len(watch.quarantines()) == 1
+    reader.falls_for = ""
+    watch.clock.advance(1)
+    (good,) = watch.patrol.run_now(threading.Event())
+    assert finding(good).is_good
+    assert len(watch.quarantines()) == len(watch.alerts()) == 1
 
 
 @pytest.mark.parametrize("kind", ["null", "choose_me", "verdict", "delimiter", "role", "padding"])
