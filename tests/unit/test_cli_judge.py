@@ -72,7 +72,9 @@ def test_without_a_subcommand_it_runs_the_role(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_version_is_held_from_a_time_on_and_lifted(backbone: Backbone) -> None:
     labelled(backbone)
-    held = run("quarantine", "judge-1", "--since", "2026-03-14T12:00:01.5", "--reason", "odd labels")
+    held = run(
+        "quarantine", "judge-1", "--since", "2026-03-14T12:00:01.5", "--reason", "odd labels"
+    )
     assert (held.exit_code, counted(backbone)) == (0, ["r1"]), held.output
     assert "1 labels are out of λ" in held.output
     with backbone.ledger.begin() as tx:
