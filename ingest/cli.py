@@ -10,6 +10,7 @@ import typer
 
 from ingest.cli_audit import audit_app
 from ingest.cli_experts import experts_app
+from ingest.cli_feedback import feedback_app
 from ingest.cli_init import init
 from ingest.cli_judge import judge_app
 from ingest.cli_letters import letters_app
@@ -37,6 +38,7 @@ app.add_typer(state_app, name="state")
 app.add_typer(keys_app, name="keys")
 app.add_typer(letters_app, name="dlq")
 app.add_typer(audit_app, name="audit")
+app.add_typer(feedback_app, name="feedback")
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ class HttpSettings:
     """Requests handled at the same time; further ones wait."""
     max_prompt_bytes: int = 65_536
     """Longest prompt text in UTF-8 bytes; a longer one is refused with 413."""
+    feedback_per_minute: int = 6_000
+    """Words of feedback a minute that one `source` may give to one process; 0: any number."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -40,6 +42,10 @@ class HttpSettings:
             problems.append(f"threads must be at least 1, got {self.threads}")
         if self.max_prompt_bytes < 1:
             problems.append(f"max_prompt_bytes must be at least 1, got {self.max_prompt_bytes}")
+        if self.feedback_per_minute < 0:
+            problems.append(
+                f"feedback_per_minute must not be negative, got {self.feedback_per_minute}"
+            )
         if not self.host:
             problems.append("host must not be empty; 0.0.0.0 listens on every address")
         if problems:

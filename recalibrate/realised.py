@@ -98,6 +98,17 @@ def wilson(successes: int, trials: int) -> Interval:
     return Interval(value=successes / trials, low=float(found.low), high=float(found.high))
 
 
+def posterior(successes: int, trials: int) -> Interval:
+    """Return a share's mean and central 95 % interval after a uniform prior, without trials too."""
+    from scipy.stats import beta  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    after = beta(1 + successes, 1 + trials - successes)
+    tail = (1.0 - CONFIDENCE) / 2.0
+    return Interval(
+        value=float(after.mean()), low=float(after.ppf(tail)), high=float(after.ppf(1.0 - tail))
+    )
+
+
 def at_least(successes: int, trials: int, *, confidence: float) -> float:
     """Return the exact one-sided lower limit of a share; ``trials`` must be positive."""
     test = _binomial_test(successes, trials, alternative="greater")

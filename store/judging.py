@@ -112,6 +112,19 @@ class Consistency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceAgreement:
+    """How often a source of feedback said what judges found of the same answers."""
+
+    source: str
+    ratings: int
+    judged: int
+    """Of these, those above or below 0.5 on an answer of another expert than the reference that
+    has a counted label."""
+    agreeing: int
+    """Of the judged, above 0.5 where the outcome is 1, below where it is 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionLabels:
     """A judge version's labels."""
 
@@ -185,6 +198,12 @@ class Judging(Protocol):
 
     def quarantines(self) -> list[Quarantine]:
         """Return the quarantines in force, by version."""
+        ...
+
+    def feedback_agreement(self) -> list[SourceAgreement]:
+        """Return how far each source of feedback agrees with the labels of the answers served, by
+        source; of several judge versions on one answer the lowest counts, as in learning.
+        """
         ...
 
     def audit_pair(self, pair: AuditedPair) -> bool:

@@ -17,6 +17,7 @@ from store.judging import (
     Consistency,
     KeptVerdict,
     Quarantine,
+    SourceAgreement,
     VersionLabels,
 )
 from store.memory_tables import Journal
@@ -147,6 +148,33 @@ class MemoryJudging:
 
     def quarantines(self) -> list[Quarantine]:
         return [held for _, held in sorted(self._tables.quarantines.items())]
+
+    def feedback_agreement(self) -> list[SourceAgreement]:
+        by_source: dict[str, list[bool | None]] = defaultdict(list)
+        for word in self._tables.feedback.values():
+            outcome = self._outcome_of_served(word.request_id)
+            is_judged = outcome is not None and word.rating != 0.5
+            by_source[word.source].append((word.rating > 0.5) == outcome if is_judged else None)
+        return [
+            SourceAgreement(
+                source=source,
+                ratings=len(said),
+                judged=len(said) - said.count(None),
+                agreeing=said.count(True),
+            )
+            for source, said in sorted(by_source.items())
+        ]
+
+    def _outcome_of_served(self, request_id: RequestId) -> int | None:
+        decision = self._tables.decisions.get(request_id)
+        if decision is None or decision.expert == decision.reference:
+            return None
+        found = [
+            label
+            for label in self._tables.labels_of.get(request_id, ())
+            if label.expert == decision.expert and not is_left_out(label, self._tables.quarantines)
+        ]
+        return min(found, key=lambda x: x.judge_version).outcome if found else None
 
     def audit_pair(self, pair: AuditedPair) -> bool:
         key = (pair.request_id, pair.expert, pair.auditor)

@@ -16,15 +16,16 @@ from store.judging import (
     Consistency,
     KeptVerdict,
     Quarantine,
+    SourceAgreement,
     VersionLabels,
 )
 from store.postgres import auditing
 from store.postgres.judging_tables import audited_pairs, canaries, kept_verdicts, quarantines
-from store.postgres.labels import IS_LEFT_OUT
+from store.postgres.labels import IS_LEFT_OUT, outcome_of_served
 from store.postgres.notify import announce
 from store.postgres.operations import PostgresOperations
 from store.postgres.rows import utc
-from store.postgres.tables import audit, judge_tasks, labels, verdicts
+from store.postgres.tables import audit, feedback, judge_tasks, labels, verdicts
 from store.records import AuditEntry, TaskStatus, day_of
 from store.upkeep import LIFTED, QUARANTINED
 
@@ -198,6 +199,23 @@ class PostgresJudging:
             )
             for row in rows
         ]
+
+    def feedback_agreement(self) -> list[SourceAgreement]:
+        word, outcome = feedback.c, outcome_of_served(feedback.c.request_id)
+        is_judged = outcome.is_not(None) & (word.rating != 0.5)
+        agrees = is_judged & ((word.rating > 0.5) == (outcome == 1))
+        said = select(word.source, is_judged.label("is_judged"), agrees.label("agrees")).subquery()
+        counted = (
+            select(
+                said.c.source,
+                func.count().label("ratings"),
+                func.count().filter(said.c.is_judged).label("judged"),
+                func.count().filter(said.c.agrees).label("agreeing"),
+            )
+            .group_by(said.c.source)
+            .order_by(said.c.source.collate("C"))
+        )
+        return [SourceAgreement(**row) for row in self._connection.execute(counted).mappings()]
 
     def audit_pair(self, pair: AuditedPair) -> bool:
         added = insert(audited_pairs).values(asdict(pair)).on_conflict_do_nothing()

@@ -9,8 +9,10 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     RowMapping,
+    ScalarSelect,
     Table,
     Text,
     cast,
@@ -29,8 +31,8 @@ from store.postgres.judging_tables import quarantines
 from store.postgres.lookups import has_vector
 from store.postgres.notify import announce
 from store.postgres.rows import UNDATED, utc
+from store.postgres.tables import decisions, feedback, request_keys
 from store.postgres.tables import labels as held
-from store.postgres.tables import request_keys
 from store.postgres.tables import verdicts as held_verdicts
 from store.records import TRAFFIC, ExpertId, Label, RequestId, Verdict, day_of
 
@@ -117,6 +119,29 @@ class PostgresLabels:
         rows = self._connection.execute(found).mappings().all()
         order = ("judge_version", "expert_low", "expert_high", "call")
         return [_verdict(row) for row in sorted(rows, key=lambda row: [row[n] for n in order])]
+
+
+def outcome_of_served(request_id: ColumnElement[str]) -> ScalarSelect[int]:
+    """Return the outcome of a request's served answer, nothing if the reference gave it or no label
+    of it counts; of several judge versions the lowest counts.
+    """
+    return (
+        select(held.c.outcome)
+        .where(
+            request_keys.c.request_id == request_id,
+            decisions.c.day == request_keys.c.day,
+            decisions.c.request_id == request_keys.c.request_id,
+            decisions.c.expert != decisions.c.reference,
+            held.c.day == request_keys.c.day,
+            held.c.request_id == request_keys.c.request_id,
+            held.c.expert == decisions.c.expert,
+            ~IS_LEFT_OUT,
+        )
+        .order_by(held.c.judge_version.collate("C"))
+        .limit(1)
+        .correlate(feedback)
+        .scalar_subquery()
+    )
 
 
 @cache

@@ -11,12 +11,24 @@ from store.judging import (
     Consistency,
     KeptVerdict,
     Quarantine,
+    SourceAgreement,
     VersionLabels,
 )
 from store.ledger import Ledger
 from store.records import PROBE, TRAFFIC, ExpertId, JudgeTask, RequestId
 from store.upkeep import LIFTED, QUARANTINED
-from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, label, later, response, verdict
+from tests.factories import (
+    CHEAP,
+    ENCODER,
+    NOON,
+    STRONG,
+    decided,
+    feedback,
+    label,
+    later,
+    response,
+    verdict,
+)
 
 HONEST, LIAR = "honest-1", "liar-1"
 
@@ -260,6 +272,38 @@ def test_it_is_known_when_a_quarantine_was_lifted_last(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         assert tx.judging.lifted_at(LIAR) == later(80)
         assert tx.judging.lifted_at(HONEST) is None
+
+
+def test_feedback_is_compared_with_the_labels_of_the_answers_served(ledger: Ledger) -> None:
+    served = {1: CHEAP, 2: CHEAP, 3: CHEAP, 4: STRONG, 5: CHEAP, 6: CHEAP}
+    said = {1: 1.0, 2: 0.0, 3: 1.0, 4: 1.0, 5: 1.0, 6: 0.5}
+    with ledger.begin() as tx:
+        assert tx.judging.feedback_agreement() == []
+        for number, expert in served.items():
+            name = f"r{number}"
+            tx.decisions.record([decided(name, decided_at=later(number), expert=expert)])
+            word = feedback(f"f{number}", request_id=RequestId(name), rating=said[number])
+            tx.operations.record_feedback(word)
+        tx.operations.record_feedback(feedback("g", request_id=RequestId("r1"), source="another"))
+        tx.labels.add(
+            [],
+            [
+                label("r1", outcome=1, judge_version=HONEST),
+                label("r1", outcome=0, judge_version="zeta"),
+                label("r1", outcome=0, expert=ExpertId("mid"), judge_version="a"),
+                label("r2", outcome=0, judge_version=HONEST),
+                label("r3", outcome=0, judge_version=HONEST),
+                label("r4", outcome=1, expert=STRONG, judge_version=HONEST),
+                label("r5", outcome=1, judge_version=LIAR, labelled_at=later(20)),
+                label("r6", outcome=1, judge_version=HONEST),
+            ],
+        )
+        tx.judging.quarantine(quarantine(), actor="a")
+    with ledger.begin() as tx:
+        assert tx.judging.feedback_agreement() == [
+            SourceAgreement(source="another", ratings=1, judged=1, agreeing=1),
+            SourceAgreement(source="user", ratings=6, judged=3, agreeing=2),
+        ]
 
 
 def test_a_person_is_heard_once_about_a_pair(ledger: Ledger) -> None:

@@ -166,6 +166,27 @@ def test_feedback_is_stored_once_per_key(client: TestClient) -> None:
     assert (again.status_code, again.json()["repeated"]) == (200, True)
 
 
+def test_a_source_that_says_too_much_is_told_when_to_go_on() -> None:
+    api = Api(settings=HttpSettings(feedback_per_minute=2))
+    with api.client() as client:
+        decide(client)
+        body = {"request_id": "r1", "rating": 1, "source": "bot"}
+        said = [
+            client.post("/v1/feedback", json=body, headers={"Idempotency-Key": f"k{n}"})
+            for n in range(3)
+        ]
+        other = client.post(
+            "/v1/feedback", json=body | {"source": "app"}, headers={"Idempotency-Key": "k3"}
+        )
+        api.clock.advance(30)
+        later = client.post("/v1/feedback", json=body, headers={"Idempotency-Key": "k2"})
+
+    assert [reply.status_code for reply in said] == [201, 201, 429]
+    assert error_of(said[2], 429)["code"] == "too_much_feedback"
+    assert said[2].headers["retry-after"] == "30"
+    assert (other.status_code, later.status_code) == (201, 201)
+
+
 def test_feedback_needs_a_key_a_request_and_a_rating(client: TestClient) -> None:
     body = {"request_id": "unknown", "rating": 0.5}
     key = {"Idempotency-Key": "k1"}

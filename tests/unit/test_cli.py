@@ -83,6 +83,7 @@ def test_help_shows_an_example(words: str) -> None:
         ("retention", "--dry-run"),
         ("erase", "--tenant", "acme", "--yes"),
         ("judge",),
+        ("feedback", "sources"),
         ("judge", "versions"),
         ("judge", "canaries"),
         ("judge", "quarantine", "v", "--reason", "r"),
