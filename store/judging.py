@@ -202,7 +202,7 @@ class Judging(Protocol):
 
     def feedback_agreement(self) -> list[SourceAgreement]:
         """Return how far each source of feedback agrees with the labels of the answers served, by
-        source; of several judge versions on one answer the lowest counts, as in learning.
+        source; of several labels of one answer that counts which learning takes.
         """
         ...
 

@@ -174,7 +174,8 @@ class MemoryJudging:
             for label in self._tables.labels_of.get(request_id, ())
             if label.expert == decision.expert and not is_left_out(label, self._tables.quarantines)
         ]
-        return min(found, key=lambda x: x.judge_version).outcome if found else None
+        found.sort(key=lambda x: (not x.judge_version.startswith(VERIFIED), x.judge_version))
+        return found[0].outcome if found else None
 
     def audit_pair(self, pair: AuditedPair) -> bool:
         key = (pair.request_id, pair.expert, pair.auditor)

@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.facts import Arrived, SettledLabels
+from store.judging import VERIFIED
 from store.postgres.batch import Row, arrays, given, value
 from store.postgres.judging_tables import quarantines
 from store.postgres.lookups import has_vector
@@ -123,7 +124,7 @@ class PostgresLabels:
 
 def outcome_of_served(request_id: ColumnElement[str]) -> ScalarSelect[int]:
     """Return the outcome of a request's served answer, nothing if the reference gave it or no label
-    of it counts; of several judge versions the lowest counts.
+    of it counts; of several judge versions a verifier counts, else the lowest.
     """
     return (
         select(held.c.outcome)
@@ -137,7 +138,10 @@ def outcome_of_served(request_id: ColumnElement[str]) -> ScalarSelect[int]:
             held.c.expert == decisions.c.expert,
             ~IS_LEFT_OUT,
         )
-        .order_by(held.c.judge_version.collate("C"))
+        .order_by(
+            ~held.c.judge_version.startswith(VERIFIED, autoescape=True),
+            held.c.judge_version.collate("C"),
+        )
         .limit(1)
         .correlate(feedback)
         .scalar_subquery()

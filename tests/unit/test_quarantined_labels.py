@@ -230,7 +230,7 @@ def test_what_people_read_leaves_them_out_too(lied: Run) -> None:
     lied.quarantine()
     assert observe(ledger, clock).judged == TRAINED
     with ledger.begin() as tx:
-        arrived = tx.labels.arrived(since=lied.lied_from)
+        arrived = tx.labels.arrived(since=lied.lied_from, encoder=ClusterEncoder.identity)
         probed = tx.decisions.recent_judged(
             1_000, excluding_fold=0, without=NEW, encoder=ClusterEncoder.identity
         )
