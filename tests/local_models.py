@@ -27,6 +27,8 @@ from transformers.utils import logging
 
 LONGEST = 16
 """Tokens of an answer: what a test waits for."""
+CONTEXT = 2_048
+"""Tokens of a prompt; a longer one is refused, as an endpoint does beyond its context."""
 _NEXT_TURN = re.compile(r"\n(?:User|System|Assistant):")
 """Where a model without a chat template begins to speak for the others."""
 SYSTEM = {
@@ -85,6 +87,8 @@ class LanguageModel:
             turns = [f"{m['role'].capitalize()}: {m['content']}" for m in messages]
             said = self._tokenizer("\n".join([*turns, "Assistant:"]), return_tensors="pt")
         found: torch.Tensor = said["input_ids"]
+        if found.shape[1] > CONTEXT:
+            raise OverflowError
         return found
 
 
@@ -102,11 +106,16 @@ class _Handler(BaseHTTPRequestHandler):
         messages = asked["messages"]
         if (system := SYSTEM.get(asked["model"])) is not None:
             messages = [{"role": "system", "content": system}, *messages]
-        if choices := _choices(asked.get("response_format")):
-            text, read, written = model.choose(messages, choices)
-        else:
-            at_most = asked.get("max_tokens", LONGEST)
-            text, read, written = model.complete(messages, at_most=at_most)
+        choices = _choices(asked.get("response_format"))
+        try:
+            text, read, written = (
+                model.choose(messages, choices)
+                if choices
+                else model.complete(messages, at_most=asked.get("max_tokens", LONGEST))
+            )
+        except OverflowError:
+            self._send(400, {"error": {"message": "the context is too long"}})
+            return
         message = {"role": "assistant", "content": text}
         usage = {"prompt_tokens": read, "completion_tokens": written}
         self._send(

@@ -11,15 +11,27 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
+from ingest.announce import announce_alert
 from ingest.backbone import read_connection
 from ingest.wire import decode_label
+from judge import patrol
+from judge.canaries import drawn
+from judge.llm import LlmJudge
+from judge.pairs import Panel
+from judge.trusted import Trusted
+from online.chat import Chat
+from online.clients import Endpoint
+from store.clock import SystemClock
+from store.errors import JudgeUnavailable
+from store.memory import MemoryLedger
 from store.postgres.ledger import PostgresLedger
-from store.records import ExpertId, JsonObject, Label, RequestId
+from store.records import AlertKind, ExpertId, JsonObject, Label, Price, RequestId
 from tests.calls import ask
 from tests.integration.running import Running, prompt, response
 from tests.waiting import until
@@ -128,12 +140,39 @@ def test_real_answers_are_judged_by_a_real_model_and_move_the_state(
                 shadow = tx.responses.find_shadow(request_id, BRIEF)
             # Readable because they are held to the schema; in both orders at least.
             assert {v.expert_a for v in verdicts} == {BRIEF, GRAND}
-            assert all(v.preference in {0.0, 0.5, 1.0} and v.cost_usd > 0.0 for v in verdicts)
+            assert all(v.preference in {0.0, 0.5, 1.0} for v in verdicts)
+            assert sum(v.cost_usd for v in verdicts) > 0.0
             assert shadow is not None
             assert shadow.text is not None
     served = {_decided(up, request_id)["expert"] for request_id in PROMPTS}
     assert served == {GRAND}, "so few labels certify nobody"
-    assert up.http("GET", "/ready")[0] == 200
+
+
+def test_a_judge_too_weak_for_its_canaries_is_quarantined(
+    models: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few of the real canaries, for each takes the real model seconds."""
+    some = {"duplicate-01", "duplicate-02", "gibberish-01", "choose_me-01"}
+    monkeypatch.setattr(
+        patrol, "drawn", lambda rng: [one for one in drawn(rng) if one.name in some]
+    )
+    clock = SystemClock()
+    ledger = MemoryLedger(clock=clock)
+    endpoint = Endpoint(base_url=models, model="smollm2", price=Price(request_usd=0.0001))
+    judge = LlmJudge(Chat(endpoint), clock, is_structured=True)
+    watch = patrol.Patrol(
+        ledger, lambda: Panel((judge,)), clock, announce=announce_alert, send=lambda _: None
+    )
+    (results,) = watch.run_now(threading.Event())
+    assert {result.name for result in results} == some
+    assert all(result.is_right is not None for result in results), "held to the schema"
+    with ledger.begin() as tx:
+        (held,) = tx.judging.quarantines()
+        (alert,) = tx.operations.alerts(limit=9)
+    assert held.judge_version == judge.version
+    assert alert.kind is AlertKind.JUDGE_QUARANTINED
+    with pytest.raises(JudgeUnavailable):
+        Trusted(lambda: Panel((judge,)), ledger, clock)()
 
 
 def _judged_behind(ledger: PostgresLedger) -> int:
