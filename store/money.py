@@ -44,7 +44,7 @@ class Money(Protocol):
         ...
 
     def used(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
-        """Return what is used of each that day, reservations under way among it; 0 of the unknown."""
+        """Return what is used of each that day, reservations under way too; 0 of the unknown."""
         ...
 
 
