@@ -27,7 +27,6 @@ ASKED = {
     "no request line": b"\r\n\r\n\r\n\x00\x01\x02\r\n\r\n",
     "half a request line": b"POST\r\n\r\n",
     "no version": b"GET /health\r\n\r\n",
-    "version of the future": b"GET /health HTTP/9.9\r\nHost: x\r\n\r\n",
     "path that is none": b"GET \xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
     "header without a name": b"GET /health HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n",
     "header without a colon": b"GET /health HTTP/1.1\r\nHost x\r\n\r\n",
@@ -63,14 +62,17 @@ def said(connection: socket.socket) -> bytes:
     return found
 
 
+FUTURE = b"GET /health HTTP/9.9\r\nHost: x\r\n\r\n"
+
+
 def is_well(address: tuple[str, int]) -> None:
     with socket.create_connection(address, PATIENCE_S) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert said(connection).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize("sent", ASKED.values(), ids=ASKED)
-def test_what_is_not_http_is_refused_or_hung_up_on(address: tuple[str, int], sent: bytes) -> None:
+def answered(address: tuple[str, int], sent: bytes) -> bytes:
+    """Send what may be no HTTP; return what comes back until the other side hangs up."""
     with socket.create_connection(address, PATIENCE_S) as connection:
         with suppress(ConnectionError):  # it need not read all of it
             connection.sendall(sent)
@@ -79,8 +81,22 @@ def test_what_is_not_http_is_refused_or_hung_up_on(address: tuple[str, int], sen
         except OSError as gone:
             if gone.errno != errno.ENOTCONN:  # it hung up already
                 raise
-        answer = said(connection)
+        return said(connection)
+
+
+@pytest.mark.parametrize("sent", ASKED.values(), ids=ASKED)
+def test_what_is_not_http_is_refused_or_hung_up_on(address: tuple[str, int], sent: bytes) -> None:
+    answer = answered(address, sent)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:300]
+    is_well(address)
+
+
+def test_a_version_of_the_future_is_answered_in_todays_or_hung_up_on(
+    address: tuple[str, int],
+) -> None:
+    """A server may answer in the highest version that it speaks (RFC 9110, section 2.5)."""
+    answer = answered(address, FUTURE)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 "), answer[:300]
     is_well(address)
 
 
