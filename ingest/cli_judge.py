@@ -121,14 +121,15 @@ def _run_now(backbone: Backbone) -> list[list[CanaryResult]]:
     from ingest.announce import announce_alert  # noqa: PLC0415
     from ingest.judging import PolicyPanel  # noqa: PLC0415
     from judge.patrol import Patrol  # noqa: PLC0415
+    from judge.spending import Purse  # noqa: PLC0415
     from online.recorded import load_recorded  # noqa: PLC0415
 
     here = backbone.settings
     traffic = load_recorded(here.recorded) if here.recorded is not None else None
-    panel = PolicyPanel(backbone.ledger, traffic, here.judges, backbone.clock)
-    patrol = Patrol(
-        backbone.ledger, panel, backbone.clock, announce=announce_alert, send=lambda _: None
-    )
+    ledger, clock = backbone.ledger, backbone.clock
+    purse = Purse(ledger, clock, announce=announce_alert, publish=lambda _: None)
+    panel = PolicyPanel(ledger, traffic, here.judges, clock, purse=purse)
+    patrol = Patrol(ledger, panel, clock, announce=announce_alert, send=lambda _: None)
     return patrol.run_now(threading.Event())
 
 

@@ -14,6 +14,7 @@ from judge.pairs import Panel
 from judge.port import Judge
 from judge.recorded import RecordedJudge
 from judge.rules import read_rules
+from judge.spending import BudgetedJudge, Purse
 from judge.verifying import Verifier
 from online.clients import ClientFactory, Endpoint, ExpertClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic
@@ -39,9 +40,12 @@ class PolicyPanel:
         traffic: RecordedTraffic | None,
         settings: Sequence[JudgeSettings],
         clock: Clock,
+        *,
+        purse: Purse,
     ) -> None:
         self._ledger = ledger
         self._traffic = traffic
+        self._purse = purse
         self._clock = clock
         self._asking = Panel(tuple(self._llm(one) for one in settings))
         """One for good, whatever the policy becomes: it knows how the endpoints fare."""
@@ -93,7 +97,7 @@ class PolicyPanel:
             calls_per_s=settings.calls_per_s,
             concurrency=settings.concurrency,
         )
-        return Kept(paced, self._ledger, self._clock)
+        return Kept(BudgetedJudge(paced, self._purse), self._ledger, self._clock)
 
 
 def verifier_of(rules: Path | None) -> Verifier:

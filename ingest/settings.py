@@ -17,6 +17,8 @@ from store.errors import SettingsInvalid
 from store.retention import RetentionSettings
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+MOST_WORKERS = 16
+"""Half of the connections that a process may hold, and they need two at times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,8 @@ class ProcessSettings:
     third_judge: JudgeSettings = field(default_factory=JudgeSettings)
     judge_rules: Path | None = None
     """JSON file with checks for prompts that come without one; empty: none."""
+    judge_workers: int = 4
+    """Requests that a judge process judges at once; its calls mostly wait for language models."""
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL to use, as a URL; empty starts the embedded server in the run directory."""
     run_dir: Path = Path(".run")
@@ -144,6 +148,10 @@ class ProcessSettings:
             problems.append(f"log_level must be one of {', '.join(LOG_LEVELS)}")
         if not 0 <= self.metrics_port <= 65_535:
             problems.append(f"metrics_port must be in [0, 65535], got {self.metrics_port}")
+        if not 1 <= self.judge_workers <= MOST_WORKERS:
+            problems.append(
+                f"judge_workers must be in [1, {MOST_WORKERS}], got {self.judge_workers}"
+            )
         if not self.replica:
             problems.append("replica must not be empty")
         if not self.encoder:

@@ -79,7 +79,8 @@ class Answers:
     def gather(self, task: JudgeTask, *, last_try: bool) -> Gathered | None:
         """Return the answers of the task's experts and of the reference.
 
-        None when the prompt is unknown or was erased. Experts that were retired or paused since are
+        None when nobody may see the prompt: it is unknown or was erased, or its tenant opted out
+        of judging. Experts that were retired or paused since are
         left out: nobody asks them any more. Shadow answers are stored even if a later expert stays
         silent: they have been paid for.
 
@@ -92,6 +93,8 @@ class Answers:
         ------
         ExpertUnavailable
             An expert did not answer (on the last try: the reference did not).
+        JudgeUnavailable
+            The budget for shadow answers is spent.
         LeaseLost
             Another worker has the task.
         """
@@ -128,7 +131,10 @@ class Answers:
         with self._ledger.begin() as tx:
             decision = tx.decisions.find(task.request_id)
             prompt = tx.decisions.prompt_text(task.request_id)
+            policy = tx.policies.current()
             if decision is None or prompt is None:
+                return None
+            if policy is not None and decision.tenant in policy[1].opted_out:
                 return None
             served = tx.responses.find(task.request_id)
             answers: dict[ExpertId, Answer] = {}

@@ -11,7 +11,7 @@ from judge.template import TEMPLATE_HASH, comparison
 from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.chat import Chat
 from online.clients import Answer, Message
-from online.costs import expected_cost
+from online.costs import FRAME_TOKENS, expected_cost
 from store.clock import Clock
 from store.errors import (
     EndpointRefused,
@@ -23,8 +23,6 @@ from store.records import DEFAULT_TENANT, ExpertId, RequestId
 
 VERDICT_TOKENS = 1_024
 """Room for a model that thinks aloud before its short verdict."""
-FRAME_TOKENS = 32
-"""More than any chat format adds to a message."""
 
 
 TRIAL = Question(

@@ -130,7 +130,7 @@ class JudgeWorker:
                 raise
             return self._finished(task, version, dict.fromkeys(task.experts), error=str(silent))
         if gathered is None:
-            gone = "the prompt is unknown or was erased"
+            gone = "the prompt is unknown or was erased, or its tenant is not judged"
             return Finished(task=task, verdicts=(), labels=(), error=gone)
         error = "; ".join(gathered.silent.values()) or None
         grades = self._verifier.grades(gathered, before_each=self._batch.keep)

@@ -18,13 +18,12 @@ from openai.types.shared_params import ResponseFormatJSONSchema
 from openai.types.shared_params.response_format_json_schema import JSONSchema
 
 from online.clients import Answer, Endpoint, Message, endpoint_of
-from online.costs import count_tokens, expected_cost
+from online.costs import MAX_OUTPUT_TOKENS, count_tokens, expected_cost
 from store.errors import EndpointRefused, EndpointUnavailable, ExpertUnavailable
 from store.health import CallError
 from store.needs import LARGEST_TOKENS
 from store.records import Expert, JsonObject, RequestId
 
-MAX_OUTPUT_TOKENS = 2_048
 CONNECT_S = 5.0
 TIMEOUT_S = 60.0
 """From a try's begin until its answer is complete; a last wait for bytes may take as long again."""

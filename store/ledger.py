@@ -17,6 +17,7 @@ from typing import Protocol
 from store.facts import Calls, Decisions, Labels, Responses, Tasks
 from store.health import Health
 from store.judging import Judging
+from store.money import Money
 from store.needs import Capabilities
 from store.policy import PolicySettings
 from store.records import (
@@ -263,6 +264,8 @@ class Transaction(Protocol):
     def outbox(self) -> Outbox: ...
     @property
     def operations(self) -> Operations: ...
+    @property
+    def money(self) -> Money: ...
     @property
     def upkeep(self) -> Upkeep: ...
 

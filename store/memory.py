@@ -10,6 +10,7 @@ from store.clock import Clock, SystemClock
 from store.memory_calls import MemoryCalls
 from store.memory_facts import MemoryDecisions, MemoryLabels, MemoryResponses, MemoryTasks
 from store.memory_judging import MemoryJudging
+from store.memory_money import MemoryMoney
 from store.memory_pool import (
     MemoryExperts,
     MemoryOperations,
@@ -36,6 +37,7 @@ class MemoryTransaction:
         self.policies = MemoryPolicies(journal)
         self.outbox = MemoryOutbox(journal, clock)
         self.operations = MemoryOperations(journal)
+        self.money = MemoryMoney(journal)
         self.upkeep = MemoryUpkeep(journal)
 
 

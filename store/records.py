@@ -220,6 +220,8 @@ class JudgeTask:
     status: TaskStatus = TaskStatus.PENDING
     attempts: int = 0
     last_error: str | None = None
+    tenant: str = DEFAULT_TENANT
+    """Whose request it is; tenants take turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +325,7 @@ class AlertKind(StrEnum):
     EXPERT_FAILING = "expert_failing"
     EXPERT_RECOVERED = "expert_recovered"
     JUDGE_QUARANTINED = "judge_quarantined"
+    JUDGE_BUDGET_SPENT = "judge_budget_spent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from store.postgres.experts import PostgresExperts
 from store.postgres.judging import PostgresJudging
 from store.postgres.labels import PostgresLabels
 from store.postgres.locks import role_key
+from store.postgres.money import PostgresMoney
 from store.postgres.notify import PostgresNotifications
 from store.postgres.operations import PostgresOperations, PostgresPolicies
 from store.postgres.outbox import PostgresOutbox
@@ -45,6 +46,7 @@ class PostgresTransaction:
         self.outbox = PostgresOutbox(connection, clock)
         self.calls = PostgresCalls(connection)
         self.operations = PostgresOperations(connection)
+        self.money = PostgresMoney(connection)
         self.upkeep = PostgresUpkeep(connection, partitions)
 
 

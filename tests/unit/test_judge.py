@@ -172,7 +172,7 @@ DRAWS = 20_000
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.05, 0.5, 1.0])
 def test_requests_are_drawn_as_often_as_pi_says(rate: float) -> None:
-    pi = inclusion_probability(settings(label_rate=rate))
+    pi = inclusion_probability(settings(label_rate=rate), "default")
     drawn = sum(is_drawn(RequestId(f"request-{n}"), pi) for n in range(DRAWS))
     assert drawn / DRAWS == pytest.approx(rate, abs=4.0 * (rate * (1.0 - rate) / DRAWS) ** 0.5)
 

@@ -34,7 +34,18 @@ from store.records import (
     RequestId,
     Verdict,
 )
-from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, expert, message, response, task
+from tests.factories import (
+    CHEAP,
+    ENCODER,
+    NOON,
+    STRONG,
+    decided,
+    expert,
+    message,
+    response,
+    settings,
+    task,
+)
 
 MID = ExpertId("mid")
 Event = Callable[[], None]
@@ -585,6 +596,19 @@ def test_a_judge_that_is_related_to_an_expert_is_away_for_it_and_says_what_to_do
         [waiting] = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
     assert waiting.attempts == 1
     assert "STEERSMAN_SECOND_JUDGE_BASE_URL" in (waiting.last_error or "")
+
+
+def test_a_tenant_that_opts_out_takes_back_what_waits() -> None:
+    bench = Bench()
+    with bench.ledger.begin() as tx:
+        tx.policies.set(settings(unjudged_tenants="default"), actor="test", now=NOON)
+    judge = ScriptedJudge()
+    assert bench.worker(judge).step() == 1
+    assert not judge.asked
+    assert not bench.asked, "no expert saw the prompt either"
+    with bench.ledger.begin() as tx:
+        assert tx.tasks.counts()["dead"] == 1
+        assert tx.labels.count() == 0
 
 
 def test_a_panels_labels_carry_its_version_and_its_verdicts_their_judges() -> None:

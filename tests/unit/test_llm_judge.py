@@ -19,11 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.announce import announce_alert
 from ingest.judging import FRESH_S, PolicyPanel, client_factory, endpoint_of_judge
 from ingest.settings import JudgeSettings, ProcessSettings
 from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.paced import OPENS_AFTER
 from judge.port import Question
+from judge.spending import Purse
 from judge.template import TEMPLATE_HASH
 from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.chat import Chat
@@ -372,7 +374,8 @@ def policy_panel(judge: str, *configured: JudgeSettings) -> PolicyPanel:
     ledger = MemoryLedger(clock=clock)
     with ledger.begin() as tx:
         tx.policies.set(replace(settings(), judge=judge), actor="test", now=NOON)
-    return PolicyPanel(ledger, None, configured, clock)
+    purse = Purse(ledger, clock, announce=announce_alert, publish=lambda _: None)
+    return PolicyPanel(ledger, None, configured, clock, purse=purse)
 
 
 def test_the_policy_names_the_configured_judge(endpoints: Endpoints) -> None:
