@@ -33,7 +33,7 @@ try = @echo '$(1)'; $(1) || { echo $(2) >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test check format docs lock clean \
-	bench bench-decide bench-ingest bench-swap bench-recalibrate soak
+	bench bench-decide bench-ingest bench-swap bench-recalibrate bench-judge soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -91,6 +91,9 @@ bench-swap: $(INSTALLED) ## Time changes until two replicas under load serve the
 
 bench-recalibrate: $(INSTALLED) ## Time a threshold from 1,000 to 1,000,000 labels, and MAPIE's
 	$(BIN)/python -m benchmarks.recalibrate
+
+bench-judge: $(INSTALLED) ## Take the judge's figures anew, into docs/judging.md
+	$(BIN)/python -m benchmarks.figures judge_strength judge_noise judge_queue
 
 soak: $(INSTALLED) ## Watch memory, queues and latencies under steady load: make soak MINUTES=30
 	$(BIN)/python -m benchmarks.soak $(MINUTES)
