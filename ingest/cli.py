@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from ingest.cli_audit import audit_app
 from ingest.cli_experts import experts_app
+from ingest.cli_feedback import feedback_app
 from ingest.cli_init import init
+from ingest.cli_judge import judge_app
 from ingest.cli_letters import letters_app
 from ingest.cli_observe import observe
 from ingest.cli_opening import opened_backbone, read_settings, settings_from_file
@@ -34,6 +37,8 @@ app.add_typer(experts_app, name="experts")
 app.add_typer(state_app, name="state")
 app.add_typer(keys_app, name="keys")
 app.add_typer(letters_app, name="dlq")
+app.add_typer(audit_app, name="audit")
+app.add_typer(feedback_app, name="feedback")
 
 
 def main() -> None:
@@ -65,7 +70,7 @@ def _role(name: str, explanation: str) -> None:
 
 _role("serve", "Decide: HTTP and the prompts topic.")
 _role("ingest", "Store responses and feedback from their topics.")
-_role("judge", "Judge sampled requests; run as many as the label rate needs.")
+app.add_typer(judge_app, name="judge")
 _role("learn", "Learn, recalibrate λ, raise alerts, publish states; one leads, others wait.")
 
 

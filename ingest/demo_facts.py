@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ingest.backbone import Backbone
 from ingest.demo_traffic import GEMINI, WARM, DemoPrompt
 from ingest.feed import Api, Feed
+from judge.audit_report import bound_in_force
 from recalibrate.stream_facts import (
     Graded,
     LabelTotals,
@@ -95,6 +96,7 @@ def gather(
         current = tx.policies.current()
         calibrations = tx.states.calibrations(limit=10_000)
         alerts = tx.operations.alerts(limit=1_000)
+        judge = bound_in_force(tx)
     policy = current[1] if current else PolicySettings(reference=GEMINI)
     requests = []
     for position, prompt in enumerate(prompts):
@@ -122,4 +124,5 @@ def gather(
             judge_cost_usd=0.0,
         ),
         events=tuple(log.events),
+        judge=judge,
     )

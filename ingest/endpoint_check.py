@@ -49,7 +49,7 @@ def try_judge(model: Model, clock: Clock) -> Tried:
     """Have the judge compare a right answer with a wrong one, as it will be asked."""
     started = clock.monotonic()
     try:
-        reply = LlmJudge(_chat(model), model.model, clock).compare(TRIAL)
+        reply = LlmJudge(_chat(model), clock).compare(TRIAL)
     except (JudgeUnavailable, VerdictUnreadable) as problem:
         return Tried(problem=str(problem))
     if reply.preference != 1.0:

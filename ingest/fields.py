@@ -15,6 +15,7 @@
 | ``too_many_items`` | an array over its limit |
 | ``conflicting_fields`` | ``prompt`` and ``messages`` at once |
 | ``unsupported_content`` | a message part that is not text |
+| ``invalid_pattern``, ``invalid_schema`` | a check's regular expression or JSON Schema |
 
 Messages never quote a value, because a value may be a prompt.
 """

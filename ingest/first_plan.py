@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ingest.backbone import MEMORY_ONLY
 from ingest.env_file import Line
 from ingest.first_answers import Answers, Model
+from judge.families import family_of
 from judge.template import comparison
 from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, count_tokens, expected_cost
 from recalibrate.rolling import FLOOR
@@ -108,10 +109,12 @@ def warnings(answers: Answers) -> list[str]:
     found = []
     if len(answers.experts) == 1:
         found.append("with the reference alone there is nothing to route to; add another expert")
-    if answers.judge.model in {e.model for e in answers.experts}:
+    family = family_of(answers.judge.model)
+    own = [e.name for e in answers.experts if family_of(e.model) == family]
+    if own:
         found.append(
-            f"the judge {answers.judge.model} is one of the experts: a judge favours its own"
-            " answers; take one of another family"
+            f"the judge {answers.judge.model} is of the family of {', '.join(own)} ({family}) and"
+            " will not judge their answers, for it would favour them; take one of another family"
         )
     if not answers.kafka_bootstrap_servers:
         found.append(MEMORY_ONLY)

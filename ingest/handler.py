@@ -12,6 +12,7 @@ from ingest.outbox import OutboxPublisher
 from ingest.topics import DECISIONS
 from ingest.wire import encode_decision
 from judge.sampling import due_experts, inclusion_probability, is_anyone_judged, is_drawn
+from judge.spending import out_of_money
 from online.encode import Encoder
 from online.folds import fold_of, group_of
 from online.route import Choice, fallback, route
@@ -21,6 +22,7 @@ from store.errors import EventRejected, StoreUnavailable
 from store.facts import Decided, FailedCall, Recorded, ResponseOutcome
 from store.health import CallError
 from store.ledger import Ledger, Transaction
+from store.money import day_of
 from store.records import (
     TRAFFIC,
     Decision,
@@ -110,6 +112,7 @@ class ResponseHandler:
             experts=decision.due_experts,
             purpose=TRAFFIC,
             created_at=self._clock.now(),
+            tenant=decision.tenant,
         )
 
 
@@ -199,7 +202,7 @@ class RequestHandler(ResponseHandler):
         fold = fold_of(group)
         choice = self._routed(prompt, embedding, state, fold, degraded=degraded)
         due = due_experts(prompt.request_id, state, choice.retrieved, choice.excluded)
-        pi = inclusion_probability(state.policy)
+        pi = inclusion_probability(state.policy, prompt.tenant)
         if degraded or choice.reason in {Reason.PINNED, Reason.OFF}:
             pi = 0.0  # the day's budget cannot be asked; pins are outside the promise; off is off
         decision = Decision(
@@ -290,9 +293,10 @@ class RequestHandler(ResponseHandler):
     def _within_budget(
         self, tx: Transaction, good: Sequence[Decided], state: RoutingState
     ) -> list[Decided]:
-        """Take the sampled requests' share of the day's judge budget; what is not granted is
+        """Take the sampled requests' share of the day's judge budgets; what is not granted is
         recorded with π = 0: sampling has stopped, and the report says "not covered".
         """
+        good = _within_money(tx, good, state, day=day_of(self._clock.now()))
         # A redelivered request has taken its share already.
         decided = tx.decisions.find_many({d.prompt.request_id for d in good})
         wanted = sum(d.decision.is_sampled and d.prompt.request_id not in decided for d in good)
@@ -300,7 +304,7 @@ class RequestHandler(ResponseHandler):
         if wanted:
             granted = tx.operations.reserve(
                 "judge_tasks",
-                day=self._clock.now().date().isoformat(),
+                day=day_of(self._clock.now()),
                 amount=wanted,
                 limit=state.policy.judge_budget_per_day,
             )
@@ -312,9 +316,22 @@ class RequestHandler(ResponseHandler):
             is_first = item.prompt.request_id not in decided
             kept += item.decision.is_sampled and is_first
             spent = kept > granted
-            decision = replace(item.decision, inclusion_probability=0.0, is_sampled=False)
-            within.append(replace(item, decision=decision) if spent else item)
+            within.append(_not_sampled(item) if spent else item)
         return within
+
+
+def _within_money(
+    tx: Transaction, good: Sequence[Decided], state: RoutingState, *, day: str
+) -> list[Decided]:
+    """Sample nothing that nobody can pay the judging of today."""
+    tenants = {d.decision.tenant for d in good if d.decision.is_sampled}
+    poor = out_of_money(tx, state.policy, tenants, day=day) if tenants else set()
+    return [_not_sampled(d) if d.decision.tenant in poor else d for d in good]
+
+
+def _not_sampled(item: Decided) -> Decided:
+    decision = replace(item.decision, inclusion_probability=0.0, is_sampled=False)
+    return replace(item, decision=decision)
 
 
 def announced(decision: Decision) -> OutboxMessage:

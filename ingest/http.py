@@ -1,7 +1,7 @@
 """The HTTP interface: ``build_app(context)`` and the routes about the process itself.
 
 http_routing.py  decisions and feedback      http_body.py     strict reading of bodies
-http_pool.py     experts and alerts          http_errors.py   one shape for every error
+http_pool.py     experts, judges, alerts     http_errors.py   one shape for every error
 http_state.py    policy and routing state    http_models.py   bodies and documents
 http_serve.py    uvicorn                     http_openapi.py  the rest of the document
 """

@@ -31,6 +31,7 @@ from store.errors import (
     StateSuperseded,
     SteersmanError,
     StoreUnavailable,
+    TooMany,
 )
 from store.records import JsonObject
 
@@ -96,9 +97,11 @@ class ErrorHandlers:
     def on_steersman_error(self, request: Request, problem: Exception) -> Response:
         """Answer an error of ours; what has no status of its own is a failure (500)."""
         match problem:
-            case EventRejected():
-                status = STATUS_OF_CODE.get(problem.code, problem.status)
-                return self._answer(request, status, problem.code, problem.message, problem.field)
+            case EventRejected(code=code, message=message, field=field):
+                status = STATUS_OF_CODE.get(code, problem.status)
+                wait = problem.retry_after_s if isinstance(problem, TooMany) else None
+                headers = {} if wait is None else {"retry-after": str(wait)}
+                return self._answer(request, status, code, message, field, headers=headers)
             case Overloaded():
                 return self._answer(request, 503, "overloaded", f"{problem}; try again later")
             case StoreUnavailable():

@@ -95,6 +95,11 @@ class OpenAIClient(Body):
     api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,99}$")] | None = (
         Field(default=None, description="Environment variable that holds the key.")
     )
+    family: Name | None = Field(
+        default=None,
+        description="Who made the model, such as google; told by its name unless given. No judge"
+        " of the same family judges its answers.",
+    )
 
 
 Tokens = Annotated[int, Field(ge=1, le=LARGEST_TOKENS)]
@@ -258,6 +263,20 @@ class WaitingDocument(Document):
     text: str = Field(description="The same for a person.")
 
 
+class JudgeBound(Document):
+    """How far the judge's audited error bounds the true risk."""
+
+    judge_version: str
+    truly_bad_audited: int
+    truly_bad_needed: int
+    e1: float | None = Field(description="P(judge accepts | truly bad), as audited.")
+    e1_at_most: float | None = Field(description="One-sided 95 % limit; null until bounded.")
+    true_risk_at_most: float | None = Field(
+        description="Where the judged risk is at the target; null until bounded."
+    )
+    text: str = Field(description="The same for a person.")
+
+
 class StateDocument(Document):
     """The active routing state, who serves it and what came before."""
 
@@ -265,6 +284,9 @@ class StateDocument(Document):
     mode: str | None = Field(description="Of the policy; null before one is set.")
     waiting: WaitingDocument | None = Field(
         description="Null unless the reference serves because labels are too few."
+    )
+    judge: JudgeBound | None = Field(
+        description="What the judge's error leaves of the risk target; null before any label."
     )
     acknowledged: dict[str, datetime] = Field(description="Since when each replica serves it.")
     replica: str
@@ -285,6 +307,41 @@ class RollbackDone(Document):
 
     version: int
     copied_from: int
+
+
+class CanariesDocument(Document):
+    """The last run of comparisons whose right verdict is known."""
+
+    canaries: int
+    lost: list[str] = Field(description="Canaries that won, and duplicates that did not tie.")
+    gibberish_worse: float = Field(description="Share of planted gibberish judged worse.")
+    unreadable: int
+
+
+class QuarantineDocument(Document):
+    """Why a judge version's labels are out of λ."""
+
+    since: datetime = Field(description="Its labels from then on are out.")
+    reason: str
+    imposed_at: datetime
+
+
+class JudgeDocument(Document):
+    """How one judge version stands."""
+
+    judge_version: str
+    labels: int = Field(description="Of the last 30 days.")
+    labels_left_out: int = Field(description="Of these, out of λ.")
+    last_label_at: datetime | None
+    canaries_at: datetime | None
+    canaries: CanariesDocument | None
+    quarantine: QuarantineDocument | None
+
+
+class JudgeList(Document):
+    """Every judge version with labels, canaries or a quarantine."""
+
+    judges: list[JudgeDocument]
 
 
 class FeedbackDone(Document):

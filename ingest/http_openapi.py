@@ -20,6 +20,7 @@ _NOTE = {
     404: "There is nothing under that name",
     409: "In conflict with what is stored",
     413: "The body or the prompt is too large",
+    429: "Too many from one source; see Retry-After",
     503: "Not possible now; see Retry-After",
 }
 

@@ -1,4 +1,4 @@
-"""Experts and alerts over HTTP."""
+"""Experts, judges and alerts over HTTP."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from ingest.http_models import (
     ExpertChange,
     ExpertDocument,
     ExpertList,
+    JudgeDocument,
+    JudgeList,
     plain,
 )
 from ingest.http_openapi import admin_only, errors, open_on_loopback
 from ingest.keys import Scope
+from judge.standing import standings
 from store.errors import NotFound
 from store.records import Alert, AuditEntry, Expert, ExpertId, ExpertStatus
 
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class PoolRoutes:
-    """``/v1/experts`` and ``/v1/alerts``."""
+    """``/v1/experts``, ``/v1/judges`` and ``/v1/alerts``."""
 
     def __init__(self, context: HttpContext, access: Access) -> None:
         self._context = context
@@ -60,6 +63,13 @@ class PoolRoutes:
             responses=errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
             dependencies=[Depends(self._access.admin)],
             openapi_extra=admin_only(),
+        )
+        router.add_api_route(
+            "/v1/judges",
+            self.judges,
+            methods=["GET"],
+            responses=errors(401, 403, 503),
+            openapi_extra=open_on_loopback(),
         )
         router.add_api_route(
             "/v1/alerts",
@@ -121,6 +131,13 @@ class PoolRoutes:
             after = tx.experts.find(expert_id)
         log.info("expert.changed", extra={"expert": name, "actor": actor, "status": body.status})
         return ExpertDocument.model_validate(after)
+
+    def judges(self, request: Request) -> JudgeList:
+        """Return how every judge version stands: labels, last canaries, quarantine."""
+        self._access.require(request, Scope.READ)
+        with self._context.ledger.begin() as tx:
+            found = standings(tx, now=self._context.clock.now())
+        return JudgeList(judges=[JudgeDocument.model_validate(one) for one in found])
 
     def alerts(
         self, request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50

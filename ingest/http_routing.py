@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from ingest import wire
 from ingest.batcher import MicroBatcher
+from ingest.feedback_rate import FeedbackRate
 from ingest.fields import Fields
 from ingest.http_body import StrictRoute
 from ingest.http_context import Access, HttpContext
@@ -32,6 +33,9 @@ class RoutingRoutes:
         self._context = context
         self._access = access
         self._batcher = batcher
+        self._feedback_rate = FeedbackRate(
+            context.clock, per_minute=context.settings.feedback_per_minute
+        )
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -58,7 +62,7 @@ class RoutingRoutes:
             methods=["POST"],
             status_code=201,
             response_model=FeedbackDone,
-            responses=errors(400, 401, 403, 404, 413, 415, 422, 503)
+            responses=errors(400, 401, 403, 404, 413, 415, 422, 429, 503)
             | {200: {"model": FeedbackDone, "description": "Repeated; nothing was stored"}},
             openapi_extra=event_request(
                 "feedback", optional={"source"}, without={"idempotency_key"}
@@ -110,6 +114,7 @@ class RoutingRoutes:
         body: JsonObject = {"source": "http"} | request.state.body
         body["idempotency_key"] = idempotency_key
         feedback = wire.decode_feedback(_event("feedback", body), now=self._context.clock.now())
+        self._feedback_rate.take(feedback.source)
         try:
             is_new = self._context.handler.on_feedback(feedback)
         except NotFound:

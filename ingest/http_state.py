@@ -12,6 +12,7 @@ from ingest.http_body import StrictRoute
 from ingest.http_context import Access, HttpContext, actor_of
 from ingest.http_models import (
     CalibrationDocument,
+    JudgeBound,
     PolicyChange,
     PolicyDocument,
     PolicyValue,
@@ -24,6 +25,9 @@ from ingest.http_models import (
 )
 from ingest.http_openapi import admin_only, errors, open_on_loopback
 from ingest.keys import Scope
+from judge.audit_report import bound_in_force
+from judge.error import Bound
+from recalibrate import words
 from recalibrate.supply import waiting
 from store.errors import NotFound, SettingsInvalid
 from store.ledger import Transaction
@@ -110,6 +114,7 @@ class StateRoutes:
             acknowledged = tx.states.acknowledged(active.version) if active else {}
             calibrations = tx.states.calibrations(limit=1)
             current = tx.policies.current()
+            found = bound_in_force(tx)
             missing = waiting(tx, now=self._context.clock.now())
         serving = cast("dict[str, object]", plain(self._context.live.describe()))
         newest = CalibrationDocument.model_validate(calibrations[0]) if calibrations else None
@@ -117,6 +122,7 @@ class StateRoutes:
             active=StateSummary.model_validate(active) if active else None,
             mode=current[1].mode if current else None,
             waiting=WaitingDocument.model_validate(missing) if missing else None,
+            judge=_judge(found, current[1].alpha if current else None),
             acknowledged=acknowledged,
             replica=self._context.replica,
             serving_version=self._context.live.version(),
@@ -131,6 +137,20 @@ class StateRoutes:
         version = self._context.rollback(body.version, actor)
         log.warning("state.rolled_back", extra={"to": body.version, "actor": actor})
         return RollbackDone(version=version, copied_from=body.version)
+
+
+def _judge(found: Bound | None, risk_target: float | None) -> JudgeBound | None:
+    if found is None:
+        return None
+    return JudgeBound(
+        judge_version=found.judge_version,
+        truly_bad_audited=found.bad,
+        truly_bad_needed=found.needed,
+        e1=found.e1,
+        e1_at_most=found.e1_at_most,
+        true_risk_at_most=None if risk_target is None else found.true_risk(risk_target),
+        text=words.true_risk(found, risk_target),
+    )
 
 
 def _current(tx: Transaction) -> tuple[int, PolicySettings]:

@@ -16,6 +16,7 @@ from ingest.live import Live, StateWatcher
 from ingest.memory_stream import MemoryBroker, MemorySink
 from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher
+from judge.pairs import Panel
 from judge.port import Judge
 from judge.recorded import RecordedJudge
 from judge.worker import JudgeWorker
@@ -82,9 +83,10 @@ class LocalLoop:
         self.handler = RequestHandler(
             self.ledger, self.live, encoder, outbox, self.clock, Metrics()
         )
+        panel = Panel((judge or RecordedJudge(traffic, margin=policy.margin),))
         self.worker = JudgeWorker(
             self.ledger,
-            judge or RecordedJudge(traffic, margin=policy.margin),
+            lambda: panel,
             lambda expert: RecordedClient(expert, traffic),
             self.clock,
             name="local",

@@ -9,6 +9,7 @@ from pathlib import Path
 from ingest.console import Progress, print_summary
 from ingest.local import LocalLoop, request_price
 from ingest.settings import ProcessSettings
+from judge.audit_report import bound_in_force
 from online.encode import CachedEncoder, Encoder, SentenceEncoder
 from online.recorded import RecordedTraffic, load_recorded
 from recalibrate.report import render_html
@@ -136,6 +137,7 @@ class Replay:
             calibrations = tx.states.calibrations(limit=100_000)
             alerts = tx.operations.alerts(limit=1_000)
             labels = tx.labels.count()
+            judge = bound_in_force(tx)
         return StreamFacts(
             title=f"Replay of {title}",
             reference=loop.policy.reference,
@@ -149,6 +151,7 @@ class Replay:
             alerts=tuple(reversed(alerts)),
             statuses=tuple(self._statuses),
             labels=LabelTotals(labels=labels),
+            judge=judge,
         )
 
 

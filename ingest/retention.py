@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from store.clock import Clock
 from store.errors import RequestConflict, StoreUnavailable
 from store.ledger import Ledger, Transaction
 from store.records import AuditEntry, JsonObject
-from store.retention import RetentionPlan, RetentionSettings, plan_retention
+from store.retention import VERDICTS_DAYS, RetentionPlan, RetentionSettings, plan_retention
 from store.upkeep import Erased
 
 BATCH = 5_000
@@ -69,6 +69,7 @@ class Retention:
         counts: JsonObject = {"ids": sum(map(self._forget_ids, plan.keys))}
         counts["states"] = self._drop_states(plan.states)
         counts["aged_rows"] = self._drop_aged(plan.facts_from)
+        counts["kept_verdicts"] = self._forget_verdicts()
         text = yield from self._each("text", [one.day for one in plan.text], self._drop_text)
         facts = yield from self._each("facts", [one.day for one in plan.facts], self._drop_facts)
         counts |= {"text_days": text, "facts_days": facts}
@@ -78,7 +79,7 @@ class Retention:
         yield (
             f"done: facts of {facts} days, text of {text} days, {counts['ids']} request ids,"
             f" {counts['states']} routing states, {counts['aged_rows']} rows of sent messages,"
-            " feedback and calibrations"
+            f" feedback and calibrations, {counts['kept_verdicts']} kept verdicts"
         )
 
     def _each(
@@ -120,6 +121,16 @@ class Retention:
         while True:
             with self._ledger.begin() as tx:
                 gone = tx.upkeep.drop_aged(before=before, limit=BATCH)
+            if not gone:
+                return total
+            total += gone
+
+    def _forget_verdicts(self) -> int:
+        before = self._clock.now() - timedelta(days=VERDICTS_DAYS)
+        total = 0
+        while True:
+            with self._ledger.begin() as tx:
+                gone = tx.judging.forget(before=before, limit=BATCH)
             if not gone:
                 return total
             total += gone

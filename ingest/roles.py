@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from urllib.parse import quote
 
 import numpy as np
@@ -23,7 +23,7 @@ from ingest.handler import RequestHandler, ResponseHandler
 from ingest.http import build_app
 from ingest.http_context import HttpContext
 from ingest.http_serve import serve
-from ingest.judging import PolicyJudge, client_factory
+from ingest.judging import PolicyPanel, client_factory, verifier_of
 from ingest.live import Live, StateWatcher
 from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher, Sweeper
@@ -31,7 +31,10 @@ from ingest.parking import Parking
 from ingest.spool import Spool
 from ingest.stream import BATCH, StreamWorker
 from ingest.topics import PROMPTS, READERS, RESPONSES, full_name
+from judge.patrol import Patrol
 from judge.probing import Prober
+from judge.spending import Purse, budgeted_clients
+from judge.trusted import Trusted
 from judge.worker import JudgeWorker
 from online.encode import CachedEncoder, Encoder, SentenceEncoder, identity_of
 from online.recorded import RecordedTraffic, load_recorded
@@ -152,20 +155,29 @@ class Roles:
         self._stream("ingest", ResponseHandler(self._ledger, self._clock))
 
     def judge(self) -> None:
-        """Run one judge worker, and the probes of experts that are out of service."""
+        """Run judge workers, who watches the judge, and the probes of experts out of service."""
         clients = client_factory(self.traffic)
-        worker = JudgeWorker(
-            self._ledger,
-            PolicyJudge(self._ledger, self.traffic, self._settings.judge, self._clock),
-            clients,
-            self._clock,
-            name=f"{self._settings.replica}-{os.getpid()}",
-            announce=announce_labels,
-            publish=self.outbox.publish_now,
+        publish = self.outbox.publish_now
+        purse = Purse(self._ledger, self._clock, announce=announce_alert, publish=publish)
+        panel = PolicyPanel(
+            self._ledger, self.traffic, self._settings.judges, self._clock, purse=purse
         )
-        self._crew.add(
-            "judge", lambda stop: self._hinted("judge", stop, worker.run), quiet_s=SLOW_S
-        )
+        trusted = Trusted(panel, self._ledger, self._clock)
+        for number in range(1, self._settings.judge_workers + 1):
+            worker = JudgeWorker(
+                self._ledger,
+                trusted,
+                budgeted_clients(clients, purse),
+                self._clock,
+                name=f"{self._settings.replica}-{os.getpid()}-{number}",
+                announce=announce_labels,
+                publish=publish,
+                verifier=verifier_of(self._settings.judge_rules),
+            )
+            name = f"judge-{number}"
+            self._crew.add(name, partial(self._hinted, name, run=worker.run), quiet_s=SLOW_S)
+        patrol = Patrol(self._ledger, panel, self._clock, announce=announce_alert, send=publish)
+        self._crew.add("patrol", lambda stop: self._again("patrol", stop, patrol), quiet_s=SLOW_S)
         prober = Prober(self._ledger, clients, self._clock)
         self._crew.add("prober", Sweeper(self._clock, [prober.step]).run, quiet_s=SLOW_S)
 
@@ -270,6 +282,11 @@ class Roles:
 
         while not stop.is_set():
             self._outlive(name, stop, listen_and_run)
+
+    def _again(self, name: str, stop: threading.Event, patrol: Patrol) -> None:
+        """Run the patrol until stopped, through every outage of the ledger."""
+        while not stop.is_set():
+            self._outlive(name, stop, lambda: patrol.run(stop))
 
     def _outlive(self, name: str, stop: threading.Event, run: Callable[[], None]) -> None:
         """Run a loop until it returns or the ledger goes away: an outage pauses a role and never

@@ -37,6 +37,7 @@ def blocks(summary: Summary) -> list[RenderableType]:
     return [
         Text(f"{summary.title}: {counted}", style="bold"),
         Text(f"Promised. {words.promise(summary)}"),
+        *_judge(summary),
         Text(f"Realised. {verdict}", style=COLOURS[overall.regret.verdict]),
         Text(f"Saved. {words.savings(summary)}"),
         *(Text(f"Injected. {words.found_after(fault)}") for fault in summary.injected),
@@ -53,6 +54,12 @@ def blocks(summary: Summary) -> list[RenderableType]:
             " own."
         ),
     ]
+
+
+def _judge(summary: Summary) -> list[RenderableType]:
+    if summary.judge is None:
+        return []
+    return [Text(f"Judge. {words.true_risk(summary.judge, summary.alpha)}")]
 
 
 def _table(title: str, *names: str) -> Table:

@@ -21,6 +21,7 @@ from importlib import resources
 
 from ingest.chat import render
 from ingest.fields import Fields, read_object
+from judge.checks import read_check
 from store.health import CallError
 from store.needs import NO_NEEDS, REGIONS, Needs
 from store.records import (
@@ -66,7 +67,14 @@ def decode_prompt(raw: bytes, *, now: datetime, limit: int = PROMPT_BYTES) -> Pr
         allowed_experts=None if allowed is None else tuple(map(ExpertId, allowed)),
         pinned_expert=None if pinned is None else ExpertId(pinned),
         needs=_stated(event.child("needs")) if event.has("needs") else NO_NEEDS,
+        check=_checked(event.raw("check")) if event.has("check") else None,
     )
+
+
+def _checked(body: object) -> str:
+    """Return a check as JSON, once it is known to be one; what it says is read again when used."""
+    read_check(body)
+    return json.dumps(body, separators=(",", ":"))
 
 
 def _stated(needs: Fields) -> Needs:
@@ -135,6 +143,8 @@ def encode_prompt(prompt: PromptReceived) -> bytes:
     body |= {"prompt": prompt.text, "expert": prompt.pinned_expert}
     if prompt.needs != NO_NEEDS:
         body["needs"] = _fields_of(prompt.needs, "tools json_mode regions output_tokens")
+    if prompt.check is not None:
+        body["check"] = json.loads(prompt.check)
     return _seal("prompt", body | {"created_at": prompt.received_at})
 
 

@@ -30,17 +30,36 @@ class PairResult:
         return int(self.is_consistent and self.preference >= TIE)
 
 
+INCONSISTENT = PairResult(TIE, is_consistent=False)
+
+
 def is_settled(verdicts: Sequence[Verdict], expert: ExpertId) -> bool:
     """Return whether the first two calls agree, so that no third is needed."""
     return _agreed(verdicts, expert) is not None
 
 
 def pair_result(verdicts: Sequence[Verdict], expert: ExpertId) -> PairResult:
-    """Return the result of one pair's two or three calls."""
+    """Return the result of one judge's two or three calls on one pair."""
     agreed = _agreed(verdicts, expert)
     if agreed is None:
-        return PairResult(TIE, is_consistent=False)
+        return INCONSISTENT
     return PairResult(agreed, is_consistent=True)
+
+
+def panel_result(verdicts: Sequence[Verdict], expert: ExpertId) -> PairResult:
+    """Return what one pair's verdicts come to, of one judge or of several.
+
+    Of several judges, two must have come to the same consistent result; three cannot come to two
+    such results.
+    """
+    by_judge: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_judge.setdefault(verdict.judge_version, []).append(verdict)
+    results = [pair_result(theirs, expert) for theirs in by_judge.values()]
+    if len(results) == 1:
+        return results[0]
+    agreed = [r for r in results if r.is_consistent and results.count(r) > 1]
+    return agreed[0] if agreed else INCONSISTENT
 
 
 def labels_of(
@@ -60,7 +79,7 @@ def labels_of(
         The verdicts on each expert against the reference; None where no readable verdict came
         after retries: a loss for risk (outcome 0) that trains nothing (score None).
     """
-    results = {e: pair_result(v, e) for e, v in by_expert.items() if v is not None}
+    results = {e: panel_result(v, e) for e, v in by_expert.items() if v is not None}
     labels = []
     for expert in by_expert:
         found = results.get(expert)

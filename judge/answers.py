@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from judge.families import family_of_expert
 from online.clients import Answer, ClientFactory
 from store.clock import Clock
 from store.errors import ExpertUnavailable
@@ -27,19 +28,30 @@ class Gathered:
     """Everything the judge is shown."""
 
     prompt: str
+    tenant: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
     """Of the reference and of the task's experts, without those that left the pool."""
     silent: dict[ExpertId, str]
     """Experts that never answered, with the last problem; a loss for risk."""
+    families: dict[ExpertId, str]
+    """Of the experts that the ledger knows."""
+    check: str | None
+    """The check that came with the prompt, as JSON."""
+    margin: float
+    """Of the policy in force: how far below the reference's grade is still acceptable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     prompt: str
+    tenant: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
     missing: list[Expert]
+    families: dict[ExpertId, str]
+    check: str | None
+    margin: float
 
 
 class Answers:
@@ -67,7 +79,8 @@ class Answers:
     def gather(self, task: JudgeTask, *, last_try: bool) -> Gathered | None:
         """Return the answers of the task's experts and of the reference.
 
-        None when the prompt is unknown or was erased. Experts that were retired or paused since are
+        None when nobody may see the prompt: it is unknown or was erased, or its tenant opted out
+        of judging. Experts that were retired or paused since are
         left out: nobody asks them any more. Shadow answers are stored even if a later expert stays
         silent: they have been paid for.
 
@@ -80,6 +93,8 @@ class Answers:
         ------
         ExpertUnavailable
             An expert did not answer (on the last try: the reference did not).
+        JudgeUnavailable
+            The budget for shadow answers is spent.
         LeaseLost
             Another worker has the task.
         """
@@ -103,21 +118,32 @@ class Answers:
             self._store(task.request_id, asked, failed)
         return Gathered(
             prompt=known.prompt,
+            tenant=known.tenant,
             reference=known.reference,
             answers={**known.answers, **asked},
             silent=silent,
+            families=known.families,
+            check=known.check,
+            margin=known.margin,
         )
 
     def _known(self, task: JudgeTask) -> _Known | None:
         with self._ledger.begin() as tx:
             decision = tx.decisions.find(task.request_id)
             prompt = tx.decisions.prompt_text(task.request_id)
+            policy = tx.policies.current()
             if decision is None or prompt is None:
+                return None
+            if policy is not None and decision.tenant in policy[1].opted_out:
                 return None
             served = tx.responses.find(task.request_id)
             answers: dict[ExpertId, Answer] = {}
             missing: list[Expert] = []
+            families: dict[ExpertId, str] = {}
             for name in (*task.experts, decision.reference):
+                expert = tx.experts.find(name)
+                if expert is not None:
+                    families[name] = family_of_expert(expert)
                 found = (
                     served
                     if served is not None and served.expert == name
@@ -125,11 +151,22 @@ class Answers:
                 )
                 if found is not None:
                     answers[name] = Answer(text=found.text, cost_usd=found.cost_usd or 0.0)
-                elif (expert := tx.experts.find(name)) is not None and expert.status not in _GONE:
+                elif expert is not None and expert.status not in _GONE:
                     missing.append(expert)
             if decision.reference not in {*answers, *(expert.name for expert in missing)}:
                 raise ExpertUnavailable(f"the reference {decision.reference} has left the pool")
-        return _Known(prompt=prompt, reference=decision.reference, answers=answers, missing=missing)
+            policy = tx.policies.current()
+            check = tx.decisions.prompt_check(task.request_id)
+        return _Known(
+            prompt=prompt,
+            tenant=decision.tenant,
+            reference=decision.reference,
+            answers=answers,
+            missing=missing,
+            families=families,
+            check=check,
+            margin=0.0 if policy is None else policy[1].margin,
+        )
 
     def _failures(
         self, task: JudgeTask, expert: ExpertId, problem: ExpertUnavailable

@@ -16,9 +16,9 @@ from store.records import JudgeTask
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 600.0
-"""Three quarters outlast the slowest call: every try at its time-out, and the longest waits between
-them that an endpoint may ask for."""
+LEASE_S = 900.0
+"""Three quarters outlast the slowest call: the wait for a turn, every try at its longest, and the
+longest waits between them that an endpoint may ask for."""
 RETRY_AFTER_S = 10.0
 MAX_ATTEMPTS = 5
 BATCH = 16
@@ -136,9 +136,10 @@ class Batch:
         except LeaseLost:
             log.warning("judge.lease_lost", extra={"task": task.task_id, "worker": self._worker})
 
-    def give_back(self, task: JudgeTask, error: str, *, counts: bool) -> None:
-        """Return a task to be tried again later. Raises ``LeaseLost``."""
-        due_at = self._clock.now() + timedelta(seconds=RETRY_AFTER_S * max(1, task.attempts))
+    def give_back(self, task: JudgeTask, error: str, *, counts: bool, wait_s: float = 0.0) -> None:
+        """Return a task to be tried again later, ``wait_s`` at least. Raises ``LeaseLost``."""
+        wait_s = max(wait_s, RETRY_AFTER_S * max(1, task.attempts))
+        due_at = self._clock.now() + timedelta(seconds=wait_s)
         with self._ledger.begin() as tx:
             tx.tasks.give_back(
                 task.task_id or 0, worker=self._worker, due_at=due_at, error=error, counts=counts

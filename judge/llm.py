@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import secrets
 
+from judge.families import family_of
 from judge.port import Question, Reply
 from judge.template import TEMPLATE_HASH, comparison
-from judge.verdict import read_verdict
+from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.chat import Chat
-from online.clients import Answer, Endpoint
+from online.clients import Answer, Message
+from online.costs import FRAME_TOKENS, expected_cost
 from store.clock import Clock
 from store.errors import (
     EndpointRefused,
@@ -17,7 +19,7 @@ from store.errors import (
     JudgeUnavailable,
     VerdictUnreadable,
 )
-from store.records import ExpertId, RequestId
+from store.records import DEFAULT_TENANT, ExpertId, RequestId
 
 VERDICT_TOKENS = 1_024
 """Room for a model that thinks aloud before its short verdict."""
@@ -25,6 +27,7 @@ VERDICT_TOKENS = 1_024
 
 TRIAL = Question(
     request_id=RequestId("trial"),
+    tenant=DEFAULT_TENANT,
     prompt="What is the sum 2 and 3?",
     expert_a=ExpertId("right"),
     answer_a=Answer(text="5", cost_usd=0.0),
@@ -40,11 +43,23 @@ class LlmJudge:
 
     An endpoint that refuses everything (a setting it does not know, a spent budget) is away; one
     that refuses a single comparison is not. ``TRIAL`` tells them apart, at most once a minute.
+
+    Parameters
+    ----------
+    family
+        Who made the model; empty: told by its name.
+    is_structured
+        Have the endpoint hold the reply to ``VERDICT_SCHEMA``: a small model's reply is seldom one
+        JSON object of itself. It is another judge than the same model left free.
     """
 
-    def __init__(self, chat: Chat, model: str, clock: Clock) -> None:
+    def __init__(
+        self, chat: Chat, clock: Clock, *, family: str = "", is_structured: bool = False
+    ) -> None:
         self._chat = chat
-        self._model = model
+        self._schema = VERDICT_SCHEMA if is_structured else None
+        self._model = chat.endpoint.model
+        self._family = family.lower() or family_of(self._model)
         self._clock = clock
         self._try_again = -math.inf
         self._refuses_all = ""
@@ -52,7 +67,26 @@ class LlmJudge:
 
     @property
     def version(self) -> str:
-        return f"llm-{self._model}-{TEMPLATE_HASH}"
+        held = "-structured" if self._schema else ""
+        return f"llm-{self._model}-{TEMPLATE_HASH}{held}"
+
+    @property
+    def family(self) -> str:
+        return self._family
+
+    def most_usd(self, question: Question) -> float:
+        """Return the price of a call whose every byte is a token and that uses all its room.
+
+        No tokenizer that works on bytes makes more of a text. Tries that failed are not in it:
+        an endpoint that bills them does not say so.
+        """
+        try:
+            messages = self._messages(question)
+        except VerdictUnreadable:  # it will not be asked
+            return 0.0
+        tokens = sum(len(m.content.encode()) + FRAME_TOKENS for m in messages)
+        price = self._chat.endpoint.price
+        return expected_cost(price, input_tokens=tokens, mean_output_tokens=VERDICT_TOKENS)
 
     def compare(self, question: Question) -> Reply:
         try:
@@ -69,13 +103,19 @@ class LlmJudge:
         return Reply(preference=preference, cost_usd=said.cost_usd)
 
     def _said(self, question: Question) -> Answer:
-        messages = comparison(
+        messages = self._messages(question)
+        return self._chat.complete(
+            messages, max_tokens=VERDICT_TOKENS, temperature=0.0, schema=self._schema
+        )
+
+    def _messages(self, question: Question) -> tuple[Message, ...]:
+        return comparison(
             question.prompt,
             _text(question.answer_a.text, question.expert_a),
             _text(question.answer_b.text, question.expert_b),
+            reference_answer=question.reference_answer,
             draw_nonce=lambda: secrets.token_hex(8),
         )
-        return self._chat.complete(messages, max_tokens=VERDICT_TOKENS, temperature=0.0)
 
     def _check_that_it_works(self) -> None:
         """Raise ``JudgeUnavailable`` if the trial was not answered either."""
@@ -88,11 +128,6 @@ class LlmJudge:
                 self._refuses_all = str(problem)
         if self._refuses_all:
             raise JudgeUnavailable(f"the judge refuses everything: {self._refuses_all}")
-
-
-def llm_judge(endpoint: Endpoint, clock: Clock) -> LlmJudge:
-    """Return the judge that asks this endpoint."""
-    return LlmJudge(Chat(endpoint), endpoint.model, clock)
 
 
 def _text(text: str | None, expert: str) -> str:

@@ -14,11 +14,16 @@ class Question:
     """Two answers to one prompt, in the order shown."""
 
     request_id: RequestId
+    tenant: str
     prompt: str
     expert_a: ExpertId
     answer_a: Answer
     expert_b: ExpertId
     answer_b: Answer
+    reference_answer: str | None = None
+    """What is known to be right, if the prompt came with it."""
+    sample: int = 0
+    """Which time the same is asked on purpose: a kept verdict is no answer to another time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +44,15 @@ class Judge(Protocol):
     @property
     def version(self) -> str:
         """Return what identifies model, template and settings; part of every label's key."""
+        ...
+
+    @property
+    def family(self) -> str | None:
+        """Return who made the model that judges; None if none does, as with recorded scores."""
+        ...
+
+    def most_usd(self, question: Question) -> float:
+        """Return what ``compare`` can cost at most."""
         ...
 
     def compare(self, question: Question) -> Reply:

@@ -20,6 +20,8 @@ class RecordedJudge:
         ``score >= reference score - margin``.
     """
 
+    family = None
+
     def __init__(self, traffic: RecordedTraffic, *, margin: float) -> None:
         self._traffic = traffic
         self._margin = margin
@@ -27,6 +29,9 @@ class RecordedJudge:
     @property
     def version(self) -> str:
         return f"recorded-1-margin-{self._margin:g}"
+
+    def most_usd(self, question: Question) -> float:
+        return 0.0
 
     def compare(self, question: Question) -> Reply:
         a = self._grade(question.request_id, question.expert_a)
@@ -45,6 +50,10 @@ class PositionBiasedJudge:
     """Always prefers the answer shown first: what a position-blind rule would mistake for ties."""
 
     version = "position-biased-1"
+    family = None
+
+    def most_usd(self, question: Question) -> float:
+        return 0.0
 
     def compare(self, question: Question) -> Reply:
         return Reply(preference=1.0)
@@ -53,12 +62,17 @@ class PositionBiasedJudge:
 class InvertedJudge:
     """A lying judge: prefers the worse answer and grades upside down."""
 
+    family = None
+
     def __init__(self, honest: RecordedJudge) -> None:
         self._honest = honest
 
     @property
     def version(self) -> str:
         return f"inverted-{self._honest.version}"
+
+    def most_usd(self, question: Question) -> float:
+        return 0.0
 
     def compare(self, question: Question) -> Reply:
         reply = self._honest.compare(question)

@@ -21,9 +21,9 @@ JUDGE_ALL_UP_TO = 4
 """Pools of up to four experts besides the reference are judged whole (promise.md section 3)."""
 
 
-def inclusion_probability(policy: PolicySettings) -> float:
-    """Return π of the uniform slice."""
-    return policy.label_rate
+def inclusion_probability(policy: PolicySettings, tenant: str) -> float:
+    """Return π of the uniform slice; 0 for a tenant that opted out."""
+    return 0.0 if tenant in policy.opted_out else policy.label_rate
 
 
 def is_drawn(request_id: RequestId, probability: float) -> bool:

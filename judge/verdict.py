@@ -5,9 +5,18 @@ from __future__ import annotations
 import json
 
 from store.errors import VerdictUnreadable
+from store.records import JsonObject
 
 _PREFERENCES = {"A": 1.0, "B": 0.0, "tie": 0.5}
 _FENCE = "```"
+
+VERDICT_SCHEMA: JsonObject = {
+    "type": "object",
+    "properties": {"winner": {"type": "string", "enum": list(_PREFERENCES)}},
+    "required": ["winner"],
+    "additionalProperties": False,
+}
+"""What a verdict is, for endpoints that can hold a reply to a JSON Schema."""
 
 
 def read_verdict(said: str) -> float:

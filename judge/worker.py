@@ -1,18 +1,18 @@
-"""LOOP: lease judge tasks, gather the answers, ask the judge in both orders, record labels."""
+"""LOOP: lease judge tasks, gather the answers, verify them or ask the judge, record labels."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
-from judge.aggregate import is_settled, labels_of
+from judge.aggregate import labels_of
 from judge.answers import Answers, Gathered
 from judge.batch import MAX_ATTEMPTS, Batch
-from judge.port import Judge, Question, Reply
+from judge.pairs import Pair, Pairs, Panel
+from judge.port import Judge
 from judge.records import Announce, Finished, Recorder
-from online.chance import draw
+from judge.verifying import Verifier, known_answer, labels_of_grades
 from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import (
@@ -20,20 +20,17 @@ from store.errors import (
     JudgeUnavailable,
     LeaseLost,
     StoreError,
-    VerdictUnreadable,
 )
 from store.ledger import Ledger, Notifications, Publish
 from store.records import (
     ExpertId,
     JudgeTask,
     Label,
-    RequestId,
     Verdict,
 )
 
 log = logging.getLogger(__name__)
 
-UNREADABLE_TRIES = 2
 _NOBODY = ExpertId("")
 
 
@@ -42,28 +39,35 @@ class JudgeWorker:
 
     Parameters
     ----------
+    panel
+        Returns who judges now; raises ``JudgeUnavailable`` if nobody can.
     announce, publish
         As of ``Recorder``.
+    verifier
+        Without one, checks that come with prompts are used, and no rules.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        judge: Judge,
+        panel: Callable[[], Panel],
         clients: ClientFactory,
         clock: Clock,
         *,
         name: str,
         announce: Announce,
         publish: Publish,
+        verifier: Verifier | None = None,
     ) -> None:
         self._ledger = ledger
-        self._judge = judge
+        self._panel = panel
         self._clock = clock
         self._name = name
+        self._verifier = verifier or Verifier()
         recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
         self._batch = Batch(ledger, clock, recorder, worker=name)
         self._answers = Answers(ledger, clients, clock, before_call=self._batch.keep)
+        self._pairs = Pairs(clock, before_call=self._batch.keep)
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
@@ -101,7 +105,7 @@ class JudgeWorker:
         try:
             return self._judged(task, last_try=task.attempts >= MAX_ATTEMPTS)
         except JudgeUnavailable as outage:
-            self._batch.give_back(task, str(outage), counts=False)
+            self._batch.give_back(task, str(outage), counts=False, wait_s=outage.retry_after_s)
         except ExpertUnavailable as silent:
             self._batch.give_back(task, str(silent), counts=True)
         except StoreError:
@@ -112,32 +116,59 @@ class JudgeWorker:
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
-        self._judge.version  # noqa: B018  a judge that is not configured costs no shadow answers
+        panel = self._panel()  # first: a judge that is not configured costs no shadow answers
+        version = panel.version
         if not task.experts:
-            return self._nobody_to_judge(task)
+            return self._nobody_to_judge(task, version)
         if task.attempts > MAX_ATTEMPTS:
             ended = f"{MAX_ATTEMPTS} attempts ended without a result; the last: {task.last_error}"
-            return self._finished(task, dict.fromkeys(task.experts), error=ended)
+            return self._finished(task, version, dict.fromkeys(task.experts), error=ended)
         try:
             gathered = self._answers.gather(task, last_try=last_try)
         except ExpertUnavailable as silent:
             if not last_try:
                 raise
-            return self._finished(task, dict.fromkeys(task.experts), error=str(silent))
+            return self._finished(task, version, dict.fromkeys(task.experts), error=str(silent))
         if gathered is None:
-            gone = "the prompt is unknown or was erased"
+            gone = "the prompt is unknown or was erased, or its tenant is not judged"
             return Finished(task=task, verdicts=(), labels=(), error=gone)
-        by_expert: dict[ExpertId, list[Verdict] | None] = dict.fromkeys(gathered.silent)
+        error = "; ".join(gathered.silent.values()) or None
+        grades = self._verifier.grades(gathered, before_each=self._batch.keep)
+        if grades is not None:
+            graded = labels_of_grades(task, gathered, grades, now=self._clock.now())
+            return Finished(task=task, verdicts=(), labels=tuple(graded), error=error)
+        by_expert: dict[ExpertId, Sequence[Verdict] | None] = dict.fromkeys(gathered.silent)
         paid: list[Verdict] = []
+        for pair, judges in self._pairs_of(task, gathered, panel):
+            compared = self._pairs.compare(pair, judges)
+            by_expert[pair.expert] = compared.verdicts if compared.is_readable else None
+            paid += compared.verdicts
+        return self._finished(
+            task, version, by_expert, paid, reference=gathered.reference, error=error
+        )
+
+    def _pairs_of(
+        self, task: JudgeTask, gathered: Gathered, panel: Panel
+    ) -> list[tuple[Pair, tuple[Judge, ...]]]:
+        """Return the pairs and who judges each, all before the first is paid for."""
+        found = []
         for expert in task.experts:
             if expert in gathered.answers:
-                verdicts, is_readable = self._compare(task.request_id, expert, gathered)
-                by_expert[expert] = verdicts if is_readable else None
-                paid += verdicts
-        error = "; ".join(gathered.silent.values()) or None
-        return self._finished(task, by_expert, paid, reference=gathered.reference, error=error)
+                contestants = (expert, gathered.reference)
+                judges = panel.unrelated_to([gathered.families.get(name) for name in contestants])
+                pair = Pair(
+                    request_id=task.request_id,
+                    tenant=gathered.tenant,
+                    prompt=gathered.prompt,
+                    expert=expert,
+                    reference=gathered.reference,
+                    answers=gathered.answers,
+                    reference_answer=known_answer(gathered),
+                )
+                found.append((pair, judges))
+        return found
 
-    def _nobody_to_judge(self, task: JudgeTask) -> Finished:
+    def _nobody_to_judge(self, task: JudgeTask, version: str) -> Finished:
         """Return a request that none but the reference could serve: its one label holds by
         definition, costs nothing, and tells the window that C_λ was empty there.
         """
@@ -148,7 +179,7 @@ class JudgeWorker:
         label = Label(
             request_id=task.request_id,
             expert=decision.reference,
-            judge_version=self._judge.version,
+            judge_version=version,
             outcome=1,
             score=None,
             purpose=task.purpose,
@@ -156,69 +187,11 @@ class JudgeWorker:
         )
         return Finished(task=task, verdicts=(), labels=(label,))
 
-    def _compare(
-        self, request_id: RequestId, expert: ExpertId, gathered: Gathered
-    ) -> tuple[list[Verdict], bool]:
-        """Return the verdicts on one pair; False if a call stayed unreadable and ended them."""
-        orders = [(expert, gathered.reference), (gathered.reference, expert)]
-        verdicts: list[Verdict] = []
-        for call in range(3):
-            if call == 2 and is_settled(verdicts, expert):
-                break
-            pick = int(2 * draw(f"third-call-{expert}", request_id)) if call == 2 else call
-            a, b = orders[pick]
-            question = Question(
-                request_id=request_id,
-                prompt=gathered.prompt,
-                expert_a=a,
-                answer_a=gathered.answers[a],
-                expert_b=b,
-                answer_b=gathered.answers[b],
-            )
-            reply = self._ask(question)
-            if reply is None:
-                return verdicts, False
-            verdicts.append(self._verdict(question, reply, call))
-        return verdicts, True
-
-    def _ask(self, question: Question) -> Reply | None:
-        """Return a readable reply, at the cost of all that it took; None if none came."""
-        spent = 0.0
-        for _ in range(UNREADABLE_TRIES):
-            self._batch.keep()
-            try:
-                reply = self._judge.compare(question)
-                return replace(reply, cost_usd=spent + reply.cost_usd)
-            except VerdictUnreadable as problem:
-                spent += problem.cost_usd
-                log.warning(
-                    "judge.verdict_unreadable",
-                    extra={
-                        "request_id": question.request_id,
-                        "problem": str(problem),
-                        "cost_usd": problem.cost_usd,
-                    },
-                )
-        return None
-
-    def _verdict(self, question: Question, reply: Reply, call: int) -> Verdict:
-        return Verdict(
-            request_id=question.request_id,
-            expert_a=question.expert_a,
-            expert_b=question.expert_b,
-            judge_version=self._judge.version,
-            call=call,
-            preference=reply.preference,
-            grade_a=reply.grade_a,
-            grade_b=reply.grade_b,
-            judged_at=self._clock.now(),
-            cost_usd=reply.cost_usd,
-        )
-
     def _finished(
         self,
         task: JudgeTask,
-        by_expert: dict[ExpertId, list[Verdict] | None],
+        version: str,
+        by_expert: Mapping[ExpertId, Sequence[Verdict] | None],
         paid: Sequence[Verdict] = (),
         *,
         reference: ExpertId = _NOBODY,
@@ -229,7 +202,7 @@ class JudgeWorker:
             task.request_id,
             reference,
             by_expert,
-            judge_version=self._judge.version,
+            judge_version=version,
             purpose=task.purpose,
             now=self._clock.now(),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+import store.postgres.judging_tables  # noqa: F401  its tables join the metadata
 from store.postgres.migrate import is_ours
 from store.postgres.tables import metadata
 

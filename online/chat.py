@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletion
+from openai.types.shared_params import ResponseFormatJSONSchema
+from openai.types.shared_params.response_format_json_schema import JSONSchema
 
 from online.clients import Answer, Endpoint, Message, endpoint_of
-from online.costs import count_tokens, expected_cost
+from online.costs import MAX_OUTPUT_TOKENS, count_tokens, expected_cost
 from store.errors import EndpointRefused, EndpointUnavailable, ExpertUnavailable
 from store.health import CallError
 from store.needs import LARGEST_TOKENS
-from store.records import Expert, RequestId
+from store.records import Expert, JsonObject, RequestId
 
-MAX_OUTPUT_TOKENS = 2_048
+CONNECT_S = 5.0
 TIMEOUT_S = 60.0
+"""From a try's begin until its answer is complete; a last wait for bytes may take as long again."""
 RETRIES = 2
-"""Further tries of a call, with backoff; the SDK honours Retry-After."""
+"""Further tries of a call, with backoff and jitter; the SDK honours Retry-After of up to 120 s."""
 _REFUSES_THIS_CALL = frozenset({400, 413, 422})
 """Statuses that speak of what was sent (too long, filtered), not of the endpoint."""
 
@@ -34,13 +39,18 @@ class Chat:
     def __init__(
         self, endpoint: Endpoint, *, timeout_s: float = TIMEOUT_S, retries: int = RETRIES
     ) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
+        over = openai.DefaultHttpxClient(
+            event_hooks={"request": [_begun], "response": [_until_timeout]}
+        )
+        weakref.finalize(self, over.close)  # the SDK closes only a client of its own making
         self._client = openai.OpenAI(
             base_url=endpoint.base_url,
             api_key=self._key or "none",
-            timeout=timeout_s,
+            timeout=openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
             max_retries=retries,
+            http_client=over,
         )
 
     def complete(
@@ -49,8 +59,14 @@ class Chat:
         *,
         max_tokens: int = MAX_OUTPUT_TOKENS,
         temperature: float | None = None,
+        schema: JsonObject | None = None,
     ) -> Answer:
         """Return what the model says, with cost by the endpoint's price.
+
+        Parameters
+        ----------
+        schema
+            The JSON Schema that the endpoint is to hold the answer to (structured outputs).
 
         Raises
         ------
@@ -60,14 +76,15 @@ class Chat:
             No answer after retries. Neither message holds anything that was sent or received.
         """
         if not self._key:
-            raise EndpointUnavailable(f"the variable {self._endpoint.api_key_env} is not set")
+            raise EndpointUnavailable(f"the variable {self.endpoint.api_key_env} is not set")
         started = time.monotonic()
         try:
             reply = self._client.chat.completions.create(
-                model=self._endpoint.model,
+                model=self.endpoint.model,
                 messages=[{"role": m.role, "content": m.content} for m in messages],  # type: ignore[misc]
                 max_tokens=max_tokens,
                 temperature=openai.omit if temperature is None else temperature,
+                response_format=openai.omit if schema is None else _format(schema),
             )
             return self._answer(reply, messages, started)
         except openai.APIStatusError as problem:
@@ -86,7 +103,7 @@ class Chat:
         asked = sum(count_tokens(m.content) for m in messages)
         read = _tokens_of(reply.usage, "prompt_tokens", asked)
         written = _tokens_of(reply.usage, "completion_tokens", count_tokens(text))
-        price = self._endpoint.price
+        price = self.endpoint.price
         return Answer(
             text=text,
             cost_usd=expected_cost(price, input_tokens=read, mean_output_tokens=written),
@@ -94,6 +111,41 @@ class Chat:
             output_tokens=written,
             latency_ms=1e3 * (time.monotonic() - started),
         )
+
+
+class _Until(httpx2.SyncByteStream):
+    """A body that ends in a time-out although bytes still come, one by one.
+
+    The HTTP library's own time-out starts again at each of them.
+    """
+
+    def __init__(self, inner: httpx2.SyncByteStream, ends: float) -> None:
+        self._inner = inner
+        self._ends = ends
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._inner:
+            if time.monotonic() > self._ends:
+                raise httpx2.ReadTimeout("the answer takes too long")
+            yield part
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _begun(request: httpx2.Request) -> None:
+    request.extensions["begun"] = time.monotonic()
+
+
+def _until_timeout(response: httpx2.Response) -> None:
+    asked = response.request.extensions
+    if isinstance(response.stream, httpx2.SyncByteStream):
+        response.stream = _Until(response.stream, asked["begun"] + asked["timeout"]["read"])
+
+
+def _format(schema: JsonObject) -> ResponseFormatJSONSchema:
+    held: JSONSchema = {"name": "reply", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": held}
 
 
 def _text_of(content: object) -> str:

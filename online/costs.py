@@ -11,6 +11,10 @@ from store.records import Price
 NOMINAL_INPUT_TOKENS = 200
 NOMINAL_OUTPUT_TOKENS = 256.0
 """Assumed until an expert's own answers have been counted."""
+FRAME_TOKENS = 32
+"""More than any chat format adds to a message."""
+MAX_OUTPUT_TOKENS = 2_048
+"""Of an expert's answer that the router asks for itself."""
 
 
 def check_price(price: Price) -> Price:

@@ -15,7 +15,7 @@ import numpy as np
 from online.learn import JudgedRequest, LearnSettings, OnlineLearner
 from online.scorer import ScorerModel
 from store.ledger import Ledger
-from store.records import PROBE, ExpertId, Float32Array, Label, RequestId
+from store.records import PROBE, VERIFIER, ExpertId, Float32Array, Label, RequestId
 
 CHECKPOINT_EVERY = 128
 
@@ -74,14 +74,13 @@ class LabelWindow:
         return touched
 
     def _merge(self, label: Label) -> int | None:
-        """Add one label. Where several judge versions labelled a pair, the lowest version counts:
-        a rule that does not depend on which arrived first.
+        """Add one label. Where several judge versions labelled a pair, a verifier's counts, else
+        the lowest version: a rule that does not depend on which arrived first.
         """
         row = self._by_id.get(label.request_id)
         key = (label.request_id, label.expert)
-        if row is None or self._versions.get(key, label.judge_version) < label.judge_version:
-            return None
-        if self._versions.get(key) == label.judge_version:
+        held = self._versions.get(key)
+        if row is None or (held is not None and _rank(held) <= _rank(label.judge_version)):
             return None
         self._versions[key] = label.judge_version
         row.outcomes[label.expert] = label.outcome
@@ -134,3 +133,7 @@ class Learner:
         self._checkpoints.append((seq, learner))
         if len(self._checkpoints) > 8:
             del self._checkpoints[1]
+
+
+def _rank(judge_version: str) -> tuple[bool, str]:
+    return not judge_version.startswith(VERIFIER), judge_version

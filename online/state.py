@@ -144,7 +144,10 @@ class RoutingState:
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 
-_NOT_SHAPING = {"judge_budget_per_day", "judge", "delta", "hold", "mode"}
+_NOT_SHAPING = {
+    *("judge_budget_per_day", "judge_usd_per_day", "judge_usd_per_tenant_day"),
+    *("shadow_usd_per_day", "unjudged_tenants", "judge", "delta", "hold", "mode"),
+}
 """``mode`` says whether the choice is served, not what it is: a λ that was found while observing
 must be the one in force once it is applied.
 """

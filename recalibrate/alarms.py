@@ -46,6 +46,13 @@ def with_baselines(
     ]
 
 
+def without_floors(experts: Sequence[Expert]) -> list[Expert]:
+    """Return the experts without the floors that a judge in quarantine may have helped to set: an
+    honest judge would raise alarms against them. New ones need labels from here on.
+    """
+    return [replace(e, baseline=replace(e.baseline, floor=None)) for e in experts]
+
+
 def _baseline(expert: Expert, rows: Sequence[JudgedRequest], *, reference: ExpertId) -> Baseline:
     kept = expert.baseline
     if kept.floor is not None and kept.reference == reference:

@@ -20,6 +20,7 @@ from recalibrate.scoring import ScorerSource
 from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import StateRefused, StateSuperseded
+from store.judging import Quarantine
 from store.ledger import Ledger, Publish
 from store.records import Alert, AlertKind, ExpertStatus
 
@@ -55,6 +56,8 @@ class Recalibrator:
         self._refused_for = 0
         self._revision: int | None = None
         self._last_seq = 0
+        self._quarantines: list[Quarantine] | None = None
+        self._is_discredited = False
 
     @property
     def labels(self) -> int:
@@ -64,13 +67,13 @@ class Recalibrator:
     def step(self) -> int | None:
         """Run one cycle if one is due; return the version published, None if none was."""
         self._start_over_if_facts_went()
+        self._look_at_quarantines()
         self._touched |= self._window.read(self._ledger)
         inputs = read_inputs(self._ledger, self._clock)
         if inputs is None:
             return None
-        if not self._scorers.is_behind and not is_due(
-            inputs, self._published, labels=self._window.labels
-        ):
+        due = is_due(inputs, self._published, labels=self._window.labels)
+        if not (due or self._scorers.is_behind or self._is_discredited):
             return None
         try:
             return self._cycle(inputs)
@@ -97,6 +100,22 @@ class Recalibrator:
             self._published = Published()
         self._revision = revision
 
+    def _look_at_quarantines(self) -> None:
+        """Have λ recomputed, however few labels are left, once a judge went into quarantine or out
+        of it: the one in force may stem from labels that do not count. A process that starts cannot
+        know what the state in force was made from, but which of the two is older.
+        """
+        with self._ledger.begin() as tx:
+            quarantines = tx.judging.quarantines()
+            active = tx.states.active() if self._quarantines is None else None
+        if self._quarantines is None:
+            self._is_discredited = active is not None and any(
+                held.imposed_at >= active.published_at for held in quarantines
+            )
+        elif quarantines != self._quarantines:
+            self._is_discredited = True
+        self._quarantines = quarantines
+
     def _cycle(self, inputs: Inputs) -> int | None:
         started = self._clock.monotonic()
         model = self._scorers.scorer(inputs, self._window, self._touched)
@@ -108,6 +127,8 @@ class Recalibrator:
         known = settled(rows, watermark=inputs.watermark, reference=reference)
         labels = rescore(known, model, inputs.experts) if model is not None and known else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
+        if self._is_discredited:
+            experts = alarms.without_floors(experts)
         experts = alarms.with_baselines(experts, known, reference=reference)
         experts, raised = alarms.regressions(experts, known, now=self._clock.now())
         threshold = recompute(
@@ -151,6 +172,7 @@ class Recalibrator:
         self._published = Published(
             labels=self._window.labels, seq=inputs.last_seq, version=outcome.state.version
         )
+        self._is_discredited = False
         facts = {
             "version": outcome.state.version,
             "threshold": outcome.threshold.value,

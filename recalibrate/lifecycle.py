@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from online.learn import JudgedRequest
@@ -85,17 +85,20 @@ class Lifecycle:
         if expert.status is ExpertStatus.REGISTERED and expert.name not in self._asked:
             if inputs.policy.mode == OFF:
                 return expert
-            self._asked[expert.name] = self._ask_for_probes(expert, already=seen.probes)
+            without = inputs.policy.opted_out
+            asked_for = self._ask_for_probes(expert, already=seen.probes, without=without)
+            self._asked[expert.name] = asked_for
         # A learner that was restarted since then knows the probes by their labels.
         asked = self._asked.get(expert.name, seen.probes)
         while (status := next_status(expert, seen, probes_asked=asked)) is not expert.status:
             expert = replace(expert, status=status)
         return expert
 
-    def _ask_for_probes(self, expert: Expert, *, already: int) -> int:
+    def _ask_for_probes(self, expert: Expert, *, already: int, without: Collection[str]) -> int:
         """Queue the probes an expert still lacks; return how many it should have in all.
 
-        Fold 0 is left out: it trains nothing; so is what the expert could not serve. Before any
+        Fold 0 is left out: it trains nothing; so is what the expert could not serve, and the
+        requests of tenants ``without`` judging. Before any
         traffic was judged there is nothing to probe on, and the expert goes straight to being
         judged on traffic.
         """
@@ -107,7 +110,10 @@ class Lifecycle:
                 encoder=self._encoder,
             )
             chosen = [
-                r for r in recent if obstacle(r.needs, expert.name, expert.capabilities) is None
+                r
+                for r in recent
+                if obstacle(r.needs, expert.name, expert.capabilities) is None
+                and r.tenant not in without
             ]
             tx.tasks.add(
                 [
@@ -116,6 +122,7 @@ class Lifecycle:
                         experts=(expert.name,),
                         purpose=PROBE,
                         created_at=expert.added_at,
+                        tenant=request.tenant,
                     )
                     for request in chosen
                 ]

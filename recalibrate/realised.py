@@ -98,6 +98,18 @@ def wilson(successes: int, trials: int) -> Interval:
     return Interval(value=successes / trials, low=float(found.low), high=float(found.high))
 
 
+def posterior(successes: int, trials: int) -> Interval:
+    """Return a share's mean and central 95 % interval after a uniform prior, without trials too."""
+    # Slow to import, as below.
+    from scipy.stats import beta  # type: ignore[import-untyped]  # noqa: PLC0415  no stubs
+
+    after = beta(1 + successes, 1 + trials - successes)
+    tail = (1.0 - CONFIDENCE) / 2.0
+    return Interval(
+        value=float(after.mean()), low=float(after.ppf(tail)), high=float(after.ppf(1.0 - tail))
+    )
+
+
 def at_least(successes: int, trials: int, *, confidence: float) -> float:
     """Return the exact one-sided lower limit of a share; ``trials`` must be positive."""
     test = _binomial_test(successes, trials, alternative="greater")
@@ -106,7 +118,7 @@ def at_least(successes: int, trials: int, *, confidence: float) -> float:
 
 def _binomial_test(successes: int, trials: int, *, alternative: str = "two-sided") -> Any:
     # Slow to import, and a process that only serves needs no interval.
-    from scipy.stats import binomtest  # type: ignore[import-untyped]  # noqa: PLC0415  no stubs
+    from scipy.stats import binomtest  # noqa: PLC0415
 
     return binomtest(successes, trials, alternative=alternative)
 

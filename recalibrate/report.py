@@ -60,6 +60,7 @@ def _environment() -> Environment:
     }
     made.globals |= {
         "promise": words.promise,
+        "true_risk": words.true_risk,
         "verdict": words.verdict,
         "savings": words.savings,
         "served_by": words.served_by,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from judge.error import Bound
 from store.records import (
     Alert,
     Calibration,
@@ -162,3 +163,5 @@ class StreamFacts:
     statuses: tuple[StatusChange, ...] = ()
     labels: LabelTotals = field(default_factory=LabelTotals)
     events: tuple[StoryEvent, ...] = ()
+    judge: Bound | None = None
+    """What audits leave of the promise; None where nothing was judged."""

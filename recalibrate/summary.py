@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from judge.error import Bound
 from recalibrate.hindsight import CertifiedAt
 from recalibrate.pace import (
     AlertRaised,
@@ -66,6 +67,8 @@ class Summary:
     injected: tuple[Injected, ...]
     timeline: tuple[TimelineEntry, ...]
     series: Series
+    judge: Bound | None = None
+    """What the judge's audited error leaves of the promise."""
 
 
 def summarise(facts: StreamFacts) -> Summary:
@@ -96,6 +99,7 @@ def summarise(facts: StreamFacts) -> Summary:
         injected=injected(facts, raised),
         timeline=_timeline(facts, raised, lines),
         series=lines,
+        judge=facts.judge,
     )
 
 

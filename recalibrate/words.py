@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from judge.error import Bound
 from recalibrate.pace import Injected
 from recalibrate.phases import PhaseSummary
 from recalibrate.realised import Interval, Realised, Verdict
@@ -59,6 +60,21 @@ def promise(summary: Summary) -> str:
         f"On average over the traffic, at most {percent(summary.alpha)} of the prompts get an"
         f" answer that the judge grades worse, by more than {summary.margin:g}, than the answer"
         f" of {summary.reference}, the strong and expensive reference."
+    )
+
+
+def true_risk(bound: Bound, risk_target: float | None) -> str:
+    """Return what stands beside α: what the judge's error leaves of the promise."""
+    if risk_target is None:
+        return f"No risk target is set; {bound.words}."
+    said = f"Risk target {percent(risk_target)} with respect to the judge"
+    at_most = bound.true_risk(risk_target)
+    if at_most is None:
+        return f"{said}; true risk {bound.words}."
+    return (
+        f"{said}; true risk at most {percent(at_most)} with 95 % confidence, if people are"
+        " right and the judge errs on what is served as it does on what was audited:"
+        f" {bound.words}."
     )
 
 

@@ -5,7 +5,8 @@ SteersmanError
 ├── EventRejected          the sender must change the event (HTTP 4xx, dead-letter topic)
 │   ├── RequestConflict    the id was used with another prompt (409)
 │   ├── NotFound           no such request, expert or state (404)
-│   └── NotAllowed         key missing, unknown or without the scope (401, 403)
+│   ├── NotAllowed         key missing, unknown or without the scope (401, 403)
+│   └── TooMany            the sender must wait before the next one (429)
 ├── StoreError             the ledger could not do it
 │   ├── StoreUnavailable   try again later; nothing was stored
 │   ├── StateSuperseded    another publisher was faster; start from the new state
@@ -74,6 +75,24 @@ class NotAllowed(EventRejected):
     status = 403
 
 
+class TooMany(EventRejected):
+    """The sender must wait.
+
+    Parameters
+    ----------
+    retry_after_s
+        Whole seconds after which the next one is taken.
+    """
+
+    status = 429
+
+    def __init__(
+        self, code: str, message: str, *, field: str | None = None, retry_after_s: int
+    ) -> None:
+        super().__init__(code, message, field=field)
+        self.retry_after_s = retry_after_s
+
+
 class StoreError(SteersmanError):
     """The ledger could not do what was asked."""
 
@@ -105,7 +124,17 @@ class JudgeError(SteersmanError):
 
 
 class JudgeUnavailable(JudgeError):
-    """The judge cannot be reached or refuses for now."""
+    """The judge cannot be reached or refuses for now.
+
+    Parameters
+    ----------
+    retry_after_s
+        How long nobody need ask again; 0 if that is not known.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class VerdictUnreadable(JudgeError):

@@ -84,6 +84,10 @@ class Decisions(Protocol):
         """Return the prompt's text, None if unknown or erased."""
         ...
 
+    def prompt_check(self, request_id: RequestId) -> str | None:
+        """Return the check that came with a prompt, None if there is none or it was erased."""
+        ...
+
     def prompt_texts(self, request_ids: Collection[RequestId]) -> dict[RequestId, str]:
         """Return the texts of those prompts, without unknown and erased ones."""
         ...
@@ -107,8 +111,9 @@ class Decisions(Protocol):
         self, count: int, *, excluding_fold: int, without: ExpertId, encoder: str
     ) -> list[SampledRequest]:
         """Return the latest ``count`` sampled requests outside a fold that have a traffic label
-        but none of expert ``without``, by ``seq``; a new expert's probes are drawn from them, so
-        requests without their text are left out, and those embedded by another encoder.
+        but none of expert ``without``, by ``seq``; labels left out by a quarantine are none. A new
+        expert's probes are drawn from them, so requests without their text are left out, and
+        those embedded by another encoder.
         """
         ...
 
@@ -298,7 +303,8 @@ class Labels(Protocol):
         """Return labels committed since ``cursor`` (0 at first) and the next cursor.
 
         Over successive calls every label comes exactly once, however late its transaction
-        commits: rows at or above the oldest running transaction wait.
+        commits: rows at or above the oldest running transaction wait. Labels of a judge version
+        in quarantine are left out.
         """
         ...
 

@@ -16,6 +16,8 @@ from typing import Protocol
 
 from store.facts import Calls, Decisions, Labels, Responses, Tasks
 from store.health import Health
+from store.judging import Judging
+from store.money import Money
 from store.needs import Capabilities
 from store.policy import PolicySettings
 from store.records import (
@@ -251,6 +253,8 @@ class Transaction(Protocol):
     @property
     def labels(self) -> Labels: ...
     @property
+    def judging(self) -> Judging: ...
+    @property
     def experts(self) -> Experts: ...
     @property
     def states(self) -> States: ...
@@ -260,6 +264,8 @@ class Transaction(Protocol):
     def outbox(self) -> Outbox: ...
     @property
     def operations(self) -> Operations: ...
+    @property
+    def money(self) -> Money: ...
     @property
     def upkeep(self) -> Upkeep: ...
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from store.clock import Clock, SystemClock
 from store.memory_calls import MemoryCalls
 from store.memory_facts import MemoryDecisions, MemoryLabels, MemoryResponses, MemoryTasks
+from store.memory_judging import MemoryJudging
+from store.memory_money import MemoryMoney
 from store.memory_pool import (
     MemoryExperts,
     MemoryOperations,
@@ -29,11 +31,13 @@ class MemoryTransaction:
         self.calls = MemoryCalls(journal)
         self.tasks = MemoryTasks(journal)
         self.labels = MemoryLabels(journal)
+        self.judging = MemoryJudging(journal)
         self.experts = MemoryExperts(journal)
         self.states = MemoryStates(journal)
         self.policies = MemoryPolicies(journal)
         self.outbox = MemoryOutbox(journal, clock)
         self.operations = MemoryOperations(journal)
+        self.money = MemoryMoney(journal)
         self.upkeep = MemoryUpkeep(journal)
 
 

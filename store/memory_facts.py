@@ -15,6 +15,7 @@ import numpy as np
 
 from store.errors import LeaseLost
 from store.facts import Arrived, Decided, Recorded, ResponseOutcome, SettledLabels
+from store.memory_judging import is_left_out
 from store.memory_tables import HeldPrompt, HeldTask, HeldVector, Journal, VerdictKey
 from store.records import (
     TRAFFIC,
@@ -52,7 +53,7 @@ class MemoryDecisions:
         put, tables = self._journal.put, self._tables
         prompt = decided.prompt
         put(tables.days, day_of(decision.decided_at), None)
-        held = HeldPrompt(sha256, prompt.text, prompt.tenant, prompt.session_id)
+        held = HeldPrompt(sha256, prompt.text, prompt.tenant, prompt.session_id, prompt.check)
         put(tables.prompts, request_id, held)
         put(tables.decisions, request_id, decision)
         if decision.is_sampled:
@@ -79,6 +80,10 @@ class MemoryDecisions:
             if prompt is not None and prompt.text is not None
         }
 
+    def prompt_check(self, request_id: RequestId) -> str | None:
+        held = self._tables.prompts.get(request_id)
+        return held.check if held is not None else None
+
     def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
         found = self._sampled(self.find_many(request_ids).values(), encoder)
         return sorted(found, key=lambda sampled: sampled.seq)
@@ -101,7 +106,9 @@ class MemoryDecisions:
         return list(itertools.islice(self._sampled(wanted, encoder), count))[::-1]
 
     def _lacks(self, request_id: RequestId, expert: ExpertId) -> bool:
-        labels = self._tables.labels_of.get(request_id, ())
+        held = self._tables.quarantines
+        every = self._tables.labels_of.get(request_id, ())
+        labels = [label for label in every if not is_left_out(label, held)]
         is_judged = any(label.purpose == TRAFFIC for label in labels)
         has_text = self._tables.prompts[request_id].text is not None
         return has_text and is_judged and all(label.expert != expert for label in labels)
@@ -340,7 +347,8 @@ class MemoryLabels:
 
     def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
         rest = enumerate(self._tables.label_log[cursor:], start=cursor + 1)
-        found = list(itertools.islice(((n, x) for n, x in rest if x is not None), limit))
+        counted = ((n, x) for n, x in rest if x is not None and self._counts(x))
+        found = list(itertools.islice(counted, limit))
         return SettledLabels(tuple(x for _, x in found), found[-1][0] if found else cursor)
 
     def count(self) -> int:
@@ -355,12 +363,16 @@ class MemoryLabels:
             and label.labelled_at >= since
             and (vector := vectors.get(label.request_id)) is not None
             and vector.encoder == encoder
+            and self._counts(label)
         ]
         return Arrived(
             requests=len({label.request_id for label in found}),
             first_at=min((label.labelled_at for label in found), default=None),
             by_expert=dict(Counter(label.expert for label in found)),
         )
+
+    def _counts(self, label: Label) -> bool:
+        return not is_left_out(label, self._tables.quarantines)
 
     def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
         keys = sorted(key for key in self._tables.verdicts if key[0] == request_id)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.facts import FailedCall
+from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
 from store.policy import PolicySettings
 from store.records import (
     Alert,
@@ -40,12 +41,13 @@ VerdictKey = tuple[RequestId, str, ExpertId, ExpertId, int]
 
 @dataclass(frozen=True, slots=True)
 class HeldPrompt:
-    """A prompt's identity, whose it is, and its text, which may be erased."""
+    """A prompt's identity, whose it is, and its text and check, which may be erased."""
 
     sha256: bytes
     text: str | None
     tenant: str
     session_id: str | None
+    check: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,10 @@ class Tables:
     outbox: dict[int, HeldMessage] = field(default_factory=dict)
     alerts: list[Alert] = field(default_factory=list)
     budgets: dict[tuple[str, str], int] = field(default_factory=dict)
+    kept_verdicts: dict[bytes, KeptVerdict] = field(default_factory=dict)
+    canaries: dict[tuple[str, datetime, str], CanaryResult] = field(default_factory=dict)
+    quarantines: dict[str, Quarantine] = field(default_factory=dict)
+    audited_pairs: dict[tuple[RequestId, ExpertId, str], AuditedPair] = field(default_factory=dict)
     feedback: dict[str, Feedback] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
     conflicts: list[tuple[RequestId, str, datetime]] = field(default_factory=list)

@@ -123,7 +123,8 @@ class MemoryUpkeep:
         tables, put = self._tables, self._journal.put
         prompts = [r for r in mine if tables.prompts[r].text is not None]
         for request_id in prompts:
-            put(tables.prompts, request_id, replace(tables.prompts[request_id], text=None))
+            bare = replace(tables.prompts[request_id], text=None, check=None)
+            put(tables.prompts, request_id, bare)
         served = [r for r, a in tables.responses.items() if r in mine and a.text is not None]
         for request_id in served:
             put(tables.responses, request_id, replace(tables.responses[request_id], text=None))

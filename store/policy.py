@@ -12,6 +12,8 @@ from store.records import ExpertId, JsonObject
 LARGEST = 2**31 - 1
 """Whole numbers end up in integer columns: a larger one would fail at each request, not here."""
 APPLY, OBSERVE, OFF = "apply", "observe", "off"
+MOST_USD = 1e9
+"""A larger budget is a slip of the keyboard, and its micro-dollars must fit a column."""
 _SMALLEST = {"judge_budget_per_day": 0, "age_half_life_requests": 1, "cluster_prompts": 50}
 
 
@@ -36,6 +38,16 @@ class PolicySettings:
     """Uniform inclusion probability: the share of requests that is judged."""
     judge_budget_per_day: int = 100_000
     """Judge tasks a day over all tenants; when spent, sampling stops and an alert is raised."""
+    judge_usd_per_day: float = 20.0
+    """USD a day for the judge's verdicts, over all tenants; when spent, tasks wait for the next UTC
+    day, sampling stops and an alert is raised."""
+    judge_usd_per_tenant_day: float = 20.0
+    """USD a day for verdicts on one tenant's requests; when spent, that tenant's wait."""
+    shadow_usd_per_day: float = 20.0
+    """USD a day for shadow answers, that is answers asked for only to be judged."""
+    unjudged_tenants: str = ""
+    """Tenants that opted out, comma-separated: never sampled, shown to no judge and no other
+    expert; the promise does not cover them."""
     judge: str = "recorded"
     """Which judge labels: ``recorded`` (recorded scores) or ``llm`` (the configured model)."""
     epsilon: float = 0.02
@@ -85,6 +97,11 @@ class PolicySettings:
             for name, low in _SMALLEST.items()
             if not low <= getattr(self, name) <= LARGEST
         ]
+        problems += [
+            f"{name} must be in [0, {MOST_USD:g}], got {getattr(self, name)}"
+            for name in ("judge_usd_per_day", "judge_usd_per_tenant_day", "shadow_usd_per_day")
+            if not 0.0 <= getattr(self, name) <= MOST_USD
+        ]
         if self.policy not in {"auto", "reference", "cheapest"}:
             problems.append(f"policy must be auto, reference or cheapest, got {self.policy!r}")
         if self.judge not in {"recorded", "llm"}:
@@ -95,6 +112,12 @@ class PolicySettings:
             problems.append("reference must name an expert")
         if problems:
             raise SettingsInvalid("; ".join(problems))
+
+    @property
+    def opted_out(self) -> frozenset[str]:
+        """The tenants whose requests nobody judges."""
+        names = (name.strip() for name in self.unjudged_tenants.split(","))
+        return frozenset(name for name in names if name)
 
     def to_json(self) -> JsonObject:
         """Return a JSON-ready mapping."""

@@ -27,6 +27,8 @@ TRAFFIC = "traffic"
 """Purpose of a judge task on a sampled request."""
 PROBE = "probe"
 """Purpose of a judge task that describes a new expert on requests already judged."""
+VERIFIER = "verifier-"
+"""How the judge versions begin that grade by a check: what they say outranks every judge."""
 FOLDS = 5
 """Near-duplicate folds. Fold 0 trains nothing, ever."""
 
@@ -46,6 +48,8 @@ class PromptReceived:
     """An explicit expert name outranks learning and is still logged."""
     needs: Needs = NO_NEEDS
     """As the sender stated them; ``online/obstacles.py`` adds what the prompt itself takes."""
+    check: str | None = None
+    """What a right answer must satisfy, as JSON (``judge/checks.py``); may hold the answer."""
 
 
 class Reason(StrEnum):
@@ -216,6 +220,8 @@ class JudgeTask:
     status: TaskStatus = TaskStatus.PENDING
     attempts: int = 0
     last_error: str | None = None
+    tenant: str = DEFAULT_TENANT
+    """Whose request it is; tenants take turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +324,8 @@ class AlertKind(StrEnum):
     PARTITION_MISSING = "partition_missing"
     EXPERT_FAILING = "expert_failing"
     EXPERT_RECOVERED = "expert_recovered"
+    JUDGE_QUARANTINED = "judge_quarantined"
+    JUDGE_BUDGET_SPENT = "judge_budget_spent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

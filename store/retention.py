@@ -13,6 +13,8 @@ from store.upkeep import KeptDay
 LABELS_KEPT = 10_000
 """Newest judged requests whose days stay, however old. The tables weigh what comes before them by
 at most .999 ** 10,000 = 4.5e-5, and λ's window, at the default discount, by less than 1e-21."""
+VERDICTS_DAYS = 30
+"""Days that a verdict is kept for the same question to come again; it holds hashes, no text."""
 STATES_KEPT = 100
 """Newest routing states, each of which can be rolled back to."""
 

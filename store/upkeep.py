@@ -18,7 +18,9 @@ DAYS_AHEAD = 7
 DROPPED = "facts.dropped"
 ERASED = "text.erased"
 REWOUND = "stream.rewound"
-UNLEARNT = (DROPPED, ERASED, REWOUND)
+QUARANTINED = "judge.quarantined"
+LIFTED = "judge.quarantine_lifted"
+UNLEARNT = (DROPPED, ERASED, REWOUND, QUARANTINED, LIFTED)
 """Audit actions after which the ledger holds other judged requests than before, not only more."""
 
 
@@ -155,8 +157,9 @@ class Upkeep(Protocol):
         ...
 
     def revision(self) -> int:
-        """Return a number that changes when judged requests have gone (dropped, erased, or with a
-        ledger that was restored and rewound); 0 while none have. A learner that sees it change
-        starts over from what is left, as one that has just been started would.
+        """Return a number that changes when judged requests have gone (dropped, erased, with a
+        judge's quarantine, or with a ledger that was restored and rewound); 0 while none have. A
+        learner that sees it change starts over from what is left, as one that has just been
+        started would.
         """
         ...

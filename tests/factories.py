@@ -10,6 +10,7 @@ import numpy as np
 
 from store.facts import Decided, FailedCall
 from store.health import CallError
+from store.judging import AuditedPair
 from store.policy import PolicySettings
 from store.records import (
     FOLDS,
@@ -176,6 +177,21 @@ def label(request_id: str = "r1", **changes: Any) -> Label:
         "labelled_at": NOON,
     } | changes
     return Label(request_id=RequestId(request_id), **values)
+
+
+def audited(request_id: str = "r1", **changes: Any) -> AuditedPair:
+    values: dict[str, Any] = {
+        "expert": CHEAP,
+        "auditor": "ann",
+        "reference": STRONG,
+        "preference": 1.0,
+        "judge_version": "judge-1",
+        "judge_outcome": 1,
+        "inclusion_probability": 0.05,
+        "category": "math",
+        "audited_at": later(60),
+    } | changes
+    return AuditedPair(request_id=RequestId(request_id), **values)
 
 
 def expert(name: str = "cheap", **changes: Any) -> Expert:

@@ -10,15 +10,20 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
+import ssl
+import struct
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+FAULTS = ("limited", "failed", "hung", "cut", "cut_json", "no_completion", "slow", "reset")
+"""How a call of the judge may go wrong; each is a method of the handler."""
 THINGS = ("apples", "pears", "coins", "stamps", "marbles", "books", "eggs", "stones")
 _FRAMED = re.compile(r"\[(\w+) (request|answer A|answer B)\]\n(.*?)\n\[\1 end of \2\]", re.DOTALL)
 
@@ -78,21 +83,36 @@ class Endpoints:
     """Callers are told not to try again by themselves: a test need not wait for that."""
     last: dict[str, Any] = field(default_factory=dict)
     """The newest request."""
+    faults: Iterator[str] = field(default_factory=lambda: iter(()))
+    """How each further call of the judge goes wrong: one of ``FAULTS``, or "" for not at all."""
+    retry_after_s: float = 0.1
+    """Sent with every 429."""
+    verdicts: int = 0
+    """Completions sent in the judge's name, whole."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
-def running(port: int = 0) -> Iterator[Endpoints]:
+def running(port: int = 0, *, tls: ssl.SSLContext | None = None) -> Iterator[Endpoints]:
     """Serve until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    server.endpoints = Endpoints(f"http://127.0.0.1:{server.server_port}/v1")  # type: ignore[attr-defined]
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    scheme = "https" if tls is not None else "http"
+    server.endpoints = Endpoints(f"{scheme}://127.0.0.1:{server.server_port}/v1")  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server.endpoints  # type: ignore[attr-defined]
     finally:
+        server.endpoints.stopped.set()  # type: ignore[attr-defined]
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+NO_MORE: Mapping[str, str] = {}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -104,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         endpoints.last = asked
         endpoints.calls[asked["model"]] += 1
+        if asked["model"] == "judge" and self._failed_as_told(endpoints, asked):
+            return
         if self.path != "/v1/chat/completions" or asked["model"] not in {"big", "small", "judge"}:
             self._send(404, b'{"error": {"message": "no such model"}}')
         elif endpoints.key and self.headers.get("authorization") != f"Bearer {endpoints.key}":
@@ -113,14 +135,61 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, endpoints.body or _completion(asked, endpoints.says))
 
-    def _send(self, status: int, body: bytes) -> None:
+    def _send(self, status: int, body: bytes, more: Mapping[str, str] = NO_MORE) -> None:
+        self._head(status, len(body), more)
+        self.wfile.write(body)
+
+    def _head(self, status: int, length: int, more: Mapping[str, str]) -> None:
         self.send_response(status)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
+        self.send_header("content-length", str(length))
         if self.server.endpoints.is_final:  # type: ignore[attr-defined]
             self.send_header("x-should-retry", "false")
+        for name, value in more.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+
+    def _failed_as_told(self, endpoints: Endpoints, asked: dict[str, Any]) -> bool:
+        with endpoints.lock:
+            fault = next(endpoints.faults, "")
+            endpoints.verdicts += not fault
+        if fault:
+            # A whole answer leaves the connection open: the next call may be on its way already.
+            self.close_connection = fault in {"hung", "cut", "slow", "reset"}
+            with suppress(OSError):  # the caller hangs up first
+                getattr(self, f"_{fault}")(endpoints, _completion(asked, endpoints.says))
+        return bool(fault)
+
+    def _limited(self, endpoints: Endpoints, _: bytes) -> None:
+        wait = {"retry-after": f"{endpoints.retry_after_s:g}"}
+        self._send(429, b'{"error": {"message": "slowly"}}', wait)
+
+    def _failed(self, _: Endpoints, __: bytes) -> None:
+        self._send(500, b"<html>")
+
+    def _hung(self, endpoints: Endpoints, _: bytes) -> None:
+        endpoints.stopped.wait(5.0)
+
+    def _cut(self, _: Endpoints, body: bytes) -> None:
+        self._head(200, len(body), {})
+        self.wfile.write(body[: len(body) // 2])
+
+    def _cut_json(self, _: Endpoints, body: bytes) -> None:
+        self._send(200, body[: len(body) // 2])
+
+    def _no_completion(self, _: Endpoints, __: bytes) -> None:
+        self._send(200, b'{"winner": "A"}')
+
+    def _slow(self, endpoints: Endpoints, body: bytes) -> None:
+        self._head(200, 1_000 + len(body), {})
+        for byte in b" " * 1_000 + body:
+            self.wfile.write(bytes([byte]))
+            if endpoints.stopped.wait(0.02):
+                return
+
+    def _reset(self, _: Endpoints, __: bytes) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""

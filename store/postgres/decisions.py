@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from store.facts import Decided, Recorded
 from store.postgres import locks
 from store.postgres.batch import Row, arrays, given, insert_new, value
+from store.postgres.labels import IS_LEFT_OUT
 from store.postgres.lookups import facts_of, has_vector, with_vectors
 from store.postgres.partitions import DayPartitions
 from store.postgres.rows import (
@@ -171,6 +172,10 @@ class PostgresDecisions:
         texts = {RequestId(row["request_id"]): decoded(row["text_utf8"]) for row in held}
         return {name: text for name, text in texts.items() if text is not None}
 
+    def prompt_check(self, request_id: RequestId) -> str | None:
+        row = self._connection.execute(facts_of(prompts, [request_id])).mappings().one_or_none()
+        return None if row is None else decoded(row["check_utf8"])
+
     def sampled(self, request_ids: Collection[RequestId], *, encoder: str) -> list[SampledRequest]:
         asked = facts_of(decisions, request_ids).subquery("asked")
         return self._sampled(select(asked).where(asked.c.is_sampled), encoder)
@@ -189,7 +194,9 @@ class PostgresDecisions:
         self, count: int, *, excluding_fold: int, without: ExpertId, encoder: str
     ) -> list[SampledRequest]:
         label = select(1).where(
-            labels.c.day == decisions.c.day, labels.c.request_id == decisions.c.request_id
+            labels.c.day == decisions.c.day,
+            labels.c.request_id == decisions.c.request_id,
+            ~IS_LEFT_OUT,
         )
         has_text = select(1).where(
             prompts.c.day == decisions.c.day,

@@ -16,6 +16,8 @@ from store.postgres.partitions import partition_of
 from store.postgres.tables import DAY_TABLES, prompts, responses, shadow_answers
 
 LOCK_TIMEOUT_MS = 300
+TEXTS = frozenset({"text_utf8", "check_utf8"})
+"""Columns that go with the text: a check may hold the answer."""
 WITHOUT_TEXT = "without text"
 """Comment of a day's partition of prompts whose text was dropped; saves looking through it."""
 
@@ -103,7 +105,7 @@ def _detach_and_drop(connection: Connection, table: Table, day: date) -> None:
 def _copy_without_text(connection: Connection, table: Table, day: date) -> None:
     """Copy everything but the text; late writers of the day wait for the swap."""
     name = partition_of(table, day)
-    kept = ", ".join(column.name for column in table.c if column.name != "text_utf8")
+    kept = ", ".join(column.name for column in table.c if column.name not in TEXTS)
     connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
     connection.exec_driver_sql(f"CREATE TABLE {name}_bare (LIKE {table.name} INCLUDING ALL)")
     connection.exec_driver_sql(

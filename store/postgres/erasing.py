@@ -31,7 +31,7 @@ _STEPS = {
         f" WHERE original <> '' AND request_id IN {_THEIRS}"
     ),
     "prompts": text(
-        "UPDATE prompts SET text_utf8 = NULL"  # noqa: S608  ours
+        "UPDATE prompts SET text_utf8 = NULL, check_utf8 = NULL"  # noqa: S608  ours
         f" WHERE day = :day AND text_utf8 IS NOT NULL AND request_id IN {_THEIRS}"
     ),
 }

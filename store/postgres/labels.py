@@ -9,11 +9,14 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     RowMapping,
+    ScalarSelect,
     Table,
     Text,
     cast,
+    exists,
     func,
     literal,
     select,
@@ -23,17 +26,23 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.facts import Arrived, SettledLabels
+from store.judging import VERIFIED
 from store.postgres.batch import Row, arrays, given, value
+from store.postgres.judging_tables import quarantines
 from store.postgres.lookups import has_vector
 from store.postgres.notify import announce
 from store.postgres.rows import UNDATED, utc
+from store.postgres.tables import decisions, feedback, request_keys
 from store.postgres.tables import labels as held
-from store.postgres.tables import request_keys
 from store.postgres.tables import verdicts as held_verdicts
 from store.records import TRAFFIC, ExpertId, Label, RequestId, Verdict, day_of
 
 # Written as text first: there is no cast from xid8 to a number.
 _OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+IS_LEFT_OUT = exists().where(
+    quarantines.c.judge_version == held.c.judge_version, held.c.labelled_at >= quarantines.c.since
+)
+"""Whether a label's judge version was in quarantine when it was given."""
 
 
 class PostgresLabels:
@@ -63,7 +72,7 @@ class PostgresLabels:
         """
         settled = (
             select(held)
-            .where(held.c.xact > cursor, held.c.xact < _OLDEST_RUNNING)
+            .where(held.c.xact > cursor, held.c.xact < _OLDEST_RUNNING, ~IS_LEFT_OUT)
             .order_by(held.c.xact)
             .fetch(limit, with_ties=True)
         )
@@ -81,6 +90,7 @@ class PostgresLabels:
             held.c.day >= day_of(since - timedelta(days=1)),
             held.c.purpose == TRAFFIC,
             held.c.labelled_at >= since,
+            ~IS_LEFT_OUT,
             has_vector(held, encoder),
         )
         counts = (
@@ -110,6 +120,32 @@ class PostgresLabels:
         rows = self._connection.execute(found).mappings().all()
         order = ("judge_version", "expert_low", "expert_high", "call")
         return [_verdict(row) for row in sorted(rows, key=lambda row: [row[n] for n in order])]
+
+
+def outcome_of_served(request_id: ColumnElement[str]) -> ScalarSelect[int]:
+    """Return the outcome of a request's served answer, nothing if the reference gave it or no label
+    of it counts; of several judge versions a verifier counts, else the lowest.
+    """
+    return (
+        select(held.c.outcome)
+        .where(
+            request_keys.c.request_id == request_id,
+            decisions.c.day == request_keys.c.day,
+            decisions.c.request_id == request_keys.c.request_id,
+            decisions.c.expert != decisions.c.reference,
+            held.c.day == request_keys.c.day,
+            held.c.request_id == request_keys.c.request_id,
+            held.c.expert == decisions.c.expert,
+            ~IS_LEFT_OUT,
+        )
+        .order_by(
+            ~held.c.judge_version.startswith(VERIFIED, autoescape=True),
+            held.c.judge_version.collate("C"),
+        )
+        .limit(1)
+        .correlate(feedback)
+        .scalar_subquery()
+    )
 
 
 @cache

@@ -16,8 +16,10 @@ from store.postgres.calls import PostgresCalls
 from store.postgres.connecting import make_engine, raw_connection, translated
 from store.postgres.decisions import PostgresDecisions
 from store.postgres.experts import PostgresExperts
+from store.postgres.judging import PostgresJudging
 from store.postgres.labels import PostgresLabels
 from store.postgres.locks import role_key
+from store.postgres.money import PostgresMoney
 from store.postgres.notify import PostgresNotifications
 from store.postgres.operations import PostgresOperations, PostgresPolicies
 from store.postgres.outbox import PostgresOutbox
@@ -37,12 +39,14 @@ class PostgresTransaction:
         self.responses = PostgresResponses(connection)
         self.tasks = PostgresTasks(connection)
         self.labels = PostgresLabels(connection)
+        self.judging = PostgresJudging(connection)
         self.experts = PostgresExperts(connection)
         self.states = PostgresStates(connection)
         self.policies = PostgresPolicies(connection)
         self.outbox = PostgresOutbox(connection, clock)
         self.calls = PostgresCalls(connection)
         self.operations = PostgresOperations(connection)
+        self.money = PostgresMoney(connection)
         self.upkeep = PostgresUpkeep(connection, partitions)
 
 

@@ -73,6 +73,7 @@ def prompt_row(decided: Decided, day: date) -> dict[str, object]:
         "session_id": prompt.session_id,
         "allowed_experts": None if allowed is None else list(allowed),
         "pinned_expert": prompt.pinned_expert,
+        "check_utf8": encoded(prompt.check),
     }
 
 

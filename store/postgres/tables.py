@@ -81,6 +81,7 @@ prompts = Table(
     Column("session_id", Text),
     Column("allowed_experts", JSONB),
     Column("pinned_expert", Text),
+    Column("check_utf8", LargeBinary),
     postgresql_partition_by=BY_DAY,
 )
 decisions = Table(
@@ -192,6 +193,7 @@ judge_tasks = Table(
     Column("leased_by", Text),
     Column("leased_until", Instant),
     Column("last_error", Text),
+    Column("tenant", Text),
     UniqueConstraint("request_id", "purpose", "experts_key"),
     CheckConstraint("status IN ('pending', 'leased', 'done', 'dead')", name="status"),
     CheckConstraint("(status = 'leased') = (leased_by IS NOT NULL)", name="lease"),

@@ -16,12 +16,12 @@ from store.postgres.batch import arrays, given, value
 from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import awaited_labels, judge_tasks
-from store.records import TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
+from store.records import DEFAULT_TENANT, TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
 
 _held = judge_tasks.c
 _WRITTEN = (
     *(_held.request_id, _held.purpose, _held.experts, _held.experts_key, _held.status),
-    *(_held.attempts, _held.created_at, _held.due_at),
+    *(_held.attempts, _held.created_at, _held.due_at, _held.tenant),
 )
 
 
@@ -142,6 +142,7 @@ def _row(task: JudgeTask) -> dict[str, object]:
         "attempts": 0,
         "created_at": task.created_at,
         "due_at": task.created_at,
+        "tenant": task.tenant,
     }
 
 
@@ -155,4 +156,5 @@ def _task(row: RowMapping) -> JudgeTask:
         status=known_or_newer(TaskStatus, row["status"]),
         attempts=row["attempts"],
         last_error=row["last_error"],
+        tenant=row["tenant"] or DEFAULT_TENANT,  # none was kept before migration 0003
     )

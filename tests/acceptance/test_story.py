@@ -277,6 +277,11 @@ class Flipped:
         self._honest = honest
         self.version = f"flipped-{honest.version}"
 
+    family = None
+
+    def most_usd(self, question: Question) -> float:
+        return 0.0
+
     def compare(self, question: Question) -> Reply:
         reply = self._honest.compare(question)
         cheap_first = question.expert_a != GEMINI

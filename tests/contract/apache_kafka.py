@@ -110,7 +110,8 @@ class ApacheKafka:
         return ["java", *_MEMORY, "-cp", self._classpath, *arguments]
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Of 22 characters; one in 64 would begin with a hyphen, and be taken for an option.
+        cluster = "S" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         scram = f"SCRAM-SHA-256=[name={USER},password={PASSWORD}]"
         tool = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "--add-scram", scram)
         subprocess.run(

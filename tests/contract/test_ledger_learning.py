@@ -150,11 +150,12 @@ def test_a_request_has_one_task_per_purpose_and_set_of_experts(ledger: Ledger) -
 
 def test_tasks_are_leased_oldest_first_and_count_their_attempts(ledger: Ledger) -> None:
     with ledger.begin() as tx:
-        tx.tasks.add([task("r2", created_at=later(-1)), task("r1", created_at=later(-2))])
+        old = task("r1", created_at=later(-2), tenant="acme")
+        tx.tasks.add([task("r2", created_at=later(-1)), old])
     [first, second] = lease(ledger, "w")
     assert (first.request_id, second.request_id) == (R1, R2)
     assert (first.attempts, first.status, first.experts) == (1, "leased", (CHEAP,))
-    assert first.purpose == "traffic"
+    assert (first.purpose, first.tenant, second.tenant) == ("traffic", "acme", "default")
     assert first.created_at == later(-2)
     assert lease(ledger, "other") == []
 

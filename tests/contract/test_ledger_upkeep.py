@@ -32,6 +32,7 @@ DAY = NOON.date()
 OLD = DAY - timedelta(days=100)
 THEN = NOON - timedelta(days=100)
 A, B, C = (RequestId(name) for name in "abc")
+CHECK = '{"kind":"exact","answer":"42"}'
 
 
 def kept(ledger: Ledger, day: date) -> KeptDay | None:
@@ -250,6 +251,16 @@ def test_dropped_text_leaves_the_facts(ledger: Ledger) -> None:
     assert not drop_text(ledger)
 
 
+def test_a_check_is_dropped_with_the_text(ledger: Ledger) -> None:
+    given = decided("a", decided_at=THEN)
+    with ledger.begin() as tx:
+        tx.decisions.record([replace(given, prompt=replace(given.prompt, check=CHECK))])
+        assert tx.decisions.prompt_check(A) == CHECK
+    assert drop_text(ledger)
+    with ledger.begin() as tx:
+        assert tx.decisions.prompt_check(A) is None
+
+
 def test_a_day_without_text_takes_late_facts_and_goes_later(ledger: Ledger) -> None:
     old_day(ledger)
     assert drop_text(ledger)
@@ -376,9 +387,11 @@ def test_aged_rows_go_a_few_at_a_time(ledger: Ledger) -> None:
 # Erasing
 
 
-def asked(ledger: Ledger, name: str, tenant: str, session_id: str | None) -> None:
+def asked(
+    ledger: Ledger, name: str, tenant: str, session_id: str | None, *, check: str | None = None
+) -> None:
     given = decided(name, tenant=tenant)
-    given = replace(given, prompt=replace(given.prompt, session_id=session_id))
+    given = replace(given, prompt=replace(given.prompt, session_id=session_id, check=check))
     with ledger.begin() as tx:
         tx.decisions.record([given])
         tx.responses.record([response(name)])
@@ -411,6 +424,18 @@ def test_one_user_s_text_goes_and_everybody_else_s_stays(ledger: Ledger) -> None
             assert tx.decisions.prompt_text(other) == "What is 2 + 2?"
             assert answer is not None
             assert answer.text == "4"
+
+
+def test_a_check_is_kept_with_its_prompt_and_erased_with_it(ledger: Ledger) -> None:
+    asked(ledger, "a", "acme", "s1", check=CHECK)
+    asked(ledger, "b", "acme", "s2", check=CHECK)
+    asked(ledger, "c", "acme", "s2")
+    with ledger.begin() as tx:
+        assert [tx.decisions.prompt_check(one) for one in (A, B, C)] == [CHECK, CHECK, None]
+        assert tx.decisions.prompt_check(RequestId("unknown")) is None
+    erase(ledger, "acme", "s1")
+    with ledger.begin() as tx:
+        assert [tx.decisions.prompt_check(one) for one in (A, B)] == [None, CHECK]
 
 
 def test_a_whole_tenant_is_erased_without_a_session(ledger: Ledger) -> None:

@@ -86,6 +86,10 @@ ROWS: Mapping[str, Sequence[str]] = {
     "judge away, slow or lying: labels pause, λ ages visibly": (
         "unit/test_judge_worker.py::test_an_outage_gives_the_task_back_without_counting",
         "unit/test_judge_worker.py::test_a_lease_lost_during_an_outage_stops_nobody",
+        "integration/test_judge_faults.py"
+        "::test_a_fault_that_lasts_costs_no_task_and_makes_no_label",
+        "integration/test_judge_faults.py"
+        "::test_two_workers_and_every_fault_at_random_lose_nothing_and_double_nothing",
         "unit/test_cycle.py::test_a_stopped_judge_lets_lambda_age_into_safe_and_says_so_once",
         "unit/test_cycle.py::test_a_position_biased_judge_leaves_no_more_than_the_target_to_others",
     ),

@@ -92,7 +92,11 @@ class Running:
             sink.publish([Outbound(topic=name, key=str(n), value=v) for n, v in enumerate(values)])
 
     def read(
-        self, topic: str, enough: Callable[[list[ReceivedEvent]], bool]
+        self,
+        topic: str,
+        enough: Callable[[list[ReceivedEvent]], bool],
+        *,
+        limit_s: float = 40.0,
     ) -> list[ReceivedEvent]:
         """Read a topic from its beginning until there is enough."""
         reader = KafkaReader(self.kafka)
@@ -101,7 +105,7 @@ class Running:
             seen = list(reader.read(f"router.{topic}"))
             return seen if enough(seen) else []
 
-        return until(look, what=f"events in {topic}", limit_s=40.0)
+        return until(look, what=f"events in {topic}", limit_s=limit_s)
 
     def server_processes(self) -> list[str]:
         """Return the command lines of servers that work for this run directory."""

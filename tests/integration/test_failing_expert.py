@@ -6,6 +6,7 @@ import pytest
 
 from ingest.announce import announce_alert, announce_labels
 from ingest.judging import client_factory
+from judge.pairs import Panel
 from judge.probing import Prober
 from judge.worker import JudgeWorker
 from online.snapshot import load_state
@@ -37,7 +38,7 @@ class Router:
         clients = client_factory(None)
         self.worker = JudgeWorker(
             ledger,
-            ScriptedJudge(),
+            lambda: Panel((ScriptedJudge(),)),
             clients,
             self.clock,
             name="w",

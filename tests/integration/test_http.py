@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import socket
 import threading
@@ -18,6 +19,7 @@ from ingest.http_serve import listen, serve
 from ingest.logs import JsonFormatter
 from ingest.settings import HttpSettings
 from store.errors import SettingsInvalid, StoreUnavailable
+from store.records import RequestId
 from tests.integration.http_harness import EXPERT, WHISPERED, Api, error_of
 
 
@@ -79,6 +81,19 @@ def test_an_id_of_any_text_travels_in_path_and_header(client: TestClient) -> Non
     assert reply.headers["x-steersman-decision-id"] == "%C3%96d%C3%B6n/ 1%25?#"
     found = client.get("/v1/decisions/%C3%96d%C3%B6n%2F%201%25%3F%23")
     assert found.json()["request_id"] == "Ödön/ 1%?#"
+
+
+def test_a_check_is_kept_with_its_prompt_and_refused_by_field(api: Api, client: TestClient) -> None:
+    check = {"kind": "numeric", "answer": "3.5 km", "tolerance": 0.01}
+    body = {"request_id": "r1", "prompt": "How far?", "check": check}
+
+    assert client.post("/v1/routing/decision", json=body).status_code == 200
+    with api.ledger.begin() as tx:
+        assert json.loads(tx.decisions.prompt_check(RequestId("r1")) or "") == check
+
+    reply = client.post("/v1/routing/decision", json=body | {"check": {"kind": "magic"}})
+    error = error_of(reply, 422)
+    assert (error["code"], error["field"]) == ("unknown_value", "check.kind")
 
 
 def test_messages_are_accepted_in_place_of_a_prompt(client: TestClient) -> None:
@@ -151,6 +166,27 @@ def test_feedback_is_stored_once_per_key(client: TestClient) -> None:
     assert (again.status_code, again.json()["repeated"]) == (200, True)
 
 
+def test_a_source_that_says_too_much_is_told_when_to_go_on() -> None:
+    api = Api(settings=HttpSettings(feedback_per_minute=2))
+    with api.client() as client:
+        decide(client)
+        body = {"request_id": "r1", "rating": 1, "source": "bot"}
+        said = [
+            client.post("/v1/feedback", json=body, headers={"Idempotency-Key": f"k{n}"})
+            for n in range(3)
+        ]
+        other = client.post(
+            "/v1/feedback", json=body | {"source": "app"}, headers={"Idempotency-Key": "k3"}
+        )
+        api.clock.advance(30)
+        later = client.post("/v1/feedback", json=body, headers={"Idempotency-Key": "k2"})
+
+    assert [reply.status_code for reply in said] == [201, 201, 429]
+    assert error_of(said[2], 429)["code"] == "too_much_feedback"
+    assert said[2].headers["retry-after"] == "30"
+    assert (other.status_code, later.status_code) == (201, 201)
+
+
 def test_feedback_needs_a_key_a_request_and_a_rating(client: TestClient) -> None:
     body = {"request_id": "unknown", "rating": 0.5}
     key = {"Idempotency-Key": "k1"}
@@ -216,7 +252,14 @@ def test_on_loopback_a_proxied_or_rebound_request_needs_a_key(
     word = {"request_id": "r1", "rating": 1}
     said = client.post("/v1/feedback", json=word, headers=headers | {"Idempotency-Key": "k"})
     assert error_of(said, 401)
-    for path in ("/v1/decisions/r1", "/v1/experts", "/v1/policy", "/v1/state", "/v1/alerts"):
+    for path in (
+        "/v1/decisions/r1",
+        "/v1/experts",
+        "/v1/judges",
+        "/v1/policy",
+        "/v1/state",
+        "/v1/alerts",
+    ):
         assert error_of(client.get(path, headers=headers), 401)
         assert client.get(path, headers=headers | api.keys["route"]).status_code == 403
     with_key = headers | api.keys["route"]

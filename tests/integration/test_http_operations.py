@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from online.snapshot import dump
 from store.errors import StateSuperseded
 from store.health import HEALTHY, Health
+from store.judging import CanaryResult, Quarantine
 from store.records import SAFE, ExpertStatus, Reason, RoutingStateRecord
 from tests import factories
 from tests.integration.http_harness import EXPERT, Api, error_of
@@ -214,6 +215,22 @@ def test_a_cold_start_is_shown_in_figures_and_in_words(api: Api, client: TestCli
     assert client.get("/ready").status_code == 200
 
 
+def test_the_bound_on_the_true_risk_stands_beside_the_target(api: Api, client: TestClient) -> None:
+    assert client.get("/v1/state").json()["judge"] is None
+    with api.ledger.begin() as tx:
+        tx.decisions.record([factories.decided(f"j{n}", seed=n) for n in range(2)])
+        tx.labels.add([], [factories.label(f"j{n}") for n in range(2)])
+        tx.judging.audit_pair(factories.audited("j0", preference=0.0))
+
+    shown = client.get("/v1/state").json()["judge"]
+
+    assert (shown["truly_bad_audited"], shown["truly_bad_needed"]) == (1, 100)
+    assert shown["e1"] == 1.0
+    assert shown["e1_at_most"] is None
+    assert shown["true_risk_at_most"] is None
+    assert shown["text"].endswith("not bounded yet: 1 of 100 truly bad pairs audited.")
+
+
 def test_the_mode_is_changed_and_shown(api: Api, client: TestClient) -> None:
     admin = api.keys["admin"]
     assert client.get("/v1/state").json()["mode"] == "apply"
@@ -253,3 +270,29 @@ def test_alerts_are_listed(client: TestClient) -> None:
     assert client.get("/v1/alerts").json()["alerts"][0]["kind"] == "expert_regression"
     error_of(client.get("/v1/alerts?limit=0"), 422)
     error_of(client.get("/v1/alerts?limit=many"), 422)
+
+
+# Judges
+
+
+def test_judges_are_listed_with_canaries_and_quarantine(api: Api, client: TestClient) -> None:
+    assert client.get("/v1/judges").json() == {"judges": []}
+    now = api.clock.now()
+    run = [
+        CanaryResult(judge_version="judge-1", ran_at=now, name="null-01", is_right=False),
+        CanaryResult(judge_version="judge-1", ran_at=now, name="gibberish-01", is_right=True),
+    ]
+    held = Quarantine(judge_version="judge-1", since=now, reason="lost null-01", imposed_at=now)
+    with api.ledger.begin() as tx:
+        tx.labels.add([], [factories.label("r1", labelled_at=now)])
+        tx.judging.record_canaries(run)
+        tx.judging.quarantine(held, actor="canaries")
+    (judge,) = client.get("/v1/judges").json()["judges"]
+    assert (judge["judge_version"], judge["labels"], judge["labels_left_out"]) == ("judge-1", 1, 1)
+    assert judge["canaries"] == {
+        "canaries": 2,
+        "lost": ["null-01"],
+        "gibberish_worse": 1.0,
+        "unreadable": 0,
+    }
+    assert judge["quarantine"]["reason"] == "lost null-01"

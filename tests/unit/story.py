@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from judge.error import Bound
 from recalibrate.stream_facts import (
     Graded,
     LabelTotals,
@@ -114,6 +115,7 @@ def whole_story(name: str = "mid") -> StreamFacts:
     return facts(
         requests,
         setup_phases=frozenset({"warm start"}),
+        judge=Bound(judge_version="judge-1", bad=37, needed=100, e1=0.2, e1_at_most=None),
         calibrations=tuple(
             factories.calibration(calibrated_at=later(20 * i), new_labels=20 + i) for i in range(20)
         ),

@@ -49,7 +49,17 @@ def test_help_teaches(words: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["experts add", "policy set", "keys create", "experts price", "erase", "dlq show", "observe"],
+    [
+        "experts add",
+        "policy set",
+        "keys create",
+        "experts price",
+        "erase",
+        "dlq show",
+        "observe",
+        "judge canaries",
+        "judge quarantine",
+    ],
 )
 def test_help_shows_an_example(words: str) -> None:
     assert f"steersman {words} " in (commands()[words].help or "")
@@ -73,6 +83,11 @@ def test_help_shows_an_example(words: str) -> None:
         ("retention", "--dry-run"),
         ("erase", "--tenant", "acme", "--yes"),
         ("judge",),
+        ("feedback", "sources"),
+        ("judge", "versions"),
+        ("judge", "canaries"),
+        ("judge", "quarantine", "v", "--reason", "r"),
+        ("judge", "lift", "v"),
     ],
 )
 @pytest.mark.usefixtures("nowhere")

@@ -34,6 +34,8 @@ def test_the_printed_summary_holds_every_figure() -> None:
     text = _joined(_printed(summary))
 
     assert words.promise(summary) in text
+    assert summary.judge is not None
+    assert words.true_risk(summary.judge, summary.alpha) in text
     assert words.verdict(summary.overall.regret, summary.alpha) in text
     assert words.savings(summary) in text
     for row in [*summary.phases, summary.overall]:

@@ -23,6 +23,7 @@ from store.health import CallError
 from store.ledger import Transaction
 from store.memory import MemoryLedger
 from store.memory_facts import MemoryDecisions, MemoryResponses
+from store.money import day_of, judge_budget_of, micro_usd, refusal_of
 from store.needs import Capabilities, Needs
 from store.records import (
     OUTSIDE_PROMISE,
@@ -154,6 +155,28 @@ def test_a_spent_judge_budget_records_pi_0() -> None:
     assert [d.inclusion_probability for d in first] == [1.0, 1.0, 0.0, 0.0]
     two.clock.advance(24 * 3600.0)
     assert two.decide(asked("r9"))[0].is_sampled
+
+
+def test_requests_that_nobody_can_pay_the_judging_of_are_recorded_with_pi_0() -> None:
+    desk = Desk()
+    limit = micro_usd(factories.settings().judge_usd_per_tenant_day)
+    with desk.ledger.begin() as tx:
+        day = day_of(desk.clock.now())
+        poor = refusal_of(judge_budget_of("acme"))
+        tx.operations.reserve(poor, day=day, amount=limit + 1, limit=limit + 1)
+    acme, other = desk.decide(asked("r1", tenant="acme"), asked("r2"))
+    assert (acme.inclusion_probability, acme.is_sampled) == (0.0, False)
+    assert (other.inclusion_probability, other.is_sampled) == (1.0, True)
+    desk.clock.advance(12 * 3600.0)
+    assert desk.decide(asked("r3", tenant="acme"))[0].is_sampled
+
+
+def test_a_tenant_that_opted_out_is_routed_and_never_sampled() -> None:
+    desk = Desk(unjudged_tenants="acme,bolt")
+    acme, other = desk.decide(asked("r1", tenant="acme"), asked("r2"))
+    assert (acme.inclusion_probability, acme.is_sampled) == (0.0, False)
+    assert acme.propensity > 0.0
+    assert other.is_sampled
 
 
 def test_a_rejected_prompt_costs_no_other(desk: Desk) -> None:

@@ -384,7 +384,7 @@ def test_warnings_say_what_would_go_wrong() -> None:
     alone = answers(experts=answers().experts[:1])
     assert "nothing to route to" in warnings(alone)[0]
     partial = answers(judge=replace(answers().judge, model="s"))
-    assert "favours its own" in warnings(partial)[0]
+    assert "will not judge their answers" in warnings(partial)[0]
 
 
 def registered(ledger: MemoryLedger, given: Answers) -> list[str]:

@@ -116,7 +116,13 @@ def test_grades_are_averaged_over_the_calls() -> None:
 def question(first: ExpertId = CHEAP, second: ExpertId = STRONG) -> Question:
     answer = Answer(text=None, cost_usd=0.0)
     return Question(
-        request_id=R1, prompt="?", expert_a=first, answer_a=answer, expert_b=second, answer_b=answer
+        request_id=R1,
+        tenant="default",
+        prompt="?",
+        expert_a=first,
+        answer_a=answer,
+        expert_b=second,
+        answer_b=answer,
     )
 
 
@@ -166,7 +172,7 @@ DRAWS = 20_000
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.05, 0.5, 1.0])
 def test_requests_are_drawn_as_often_as_pi_says(rate: float) -> None:
-    pi = inclusion_probability(settings(label_rate=rate))
+    pi = inclusion_probability(settings(label_rate=rate), "default")
     drawn = sum(is_drawn(RequestId(f"request-{n}"), pi) for n in range(DRAWS))
     assert drawn / DRAWS == pytest.approx(rate, abs=4.0 * (rate * (1.0 - rate) / DRAWS) ** 0.5)
 

@@ -12,10 +12,12 @@ import pytest
 from openai._constants import MAX_RETRY_AFTER_DELAY
 
 from judge.batch import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S
+from judge.paced import LONGEST_WAIT_S
+from judge.pairs import UNREADABLE_TRIES, Panel
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
-from judge.worker import UNREADABLE_TRIES, JudgeWorker
-from online.chat import RETRIES, TIMEOUT_S
+from judge.worker import JudgeWorker
+from online.chat import CONNECT_S, RETRIES, TIMEOUT_S
 from online.clients import Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
@@ -32,7 +34,18 @@ from store.records import (
     RequestId,
     Verdict,
 )
-from tests.factories import CHEAP, ENCODER, NOON, STRONG, decided, expert, message, response, task
+from tests.factories import (
+    CHEAP,
+    ENCODER,
+    NOON,
+    STRONG,
+    decided,
+    expert,
+    message,
+    response,
+    settings,
+    task,
+)
 
 MID = ExpertId("mid")
 Event = Callable[[], None]
@@ -42,6 +55,10 @@ class ScriptedJudge:
     """Prefers nothing; does what it is told at each call."""
 
     version = "scripted-1"
+    family: str | None = None
+
+    def most_usd(self, question: Question) -> float:
+        return 0.001
 
     def __init__(self, *events: Event | Exception | None) -> None:
         self.events = list(events)
@@ -91,7 +108,7 @@ class Bench:
 
         return JudgeWorker(
             self.ledger,
-            judge,
+            lambda: Panel((judge,)),
             client,
             self.clock,
             name=name,
@@ -179,6 +196,15 @@ def test_an_outage_gives_the_task_back_without_counting() -> None:
     assert bench.labels() == []
     bench.worker(ScriptedJudge()).step()
     assert bench.counts() == {"done": 1}
+
+
+def test_a_task_waits_as_long_as_the_judge_rests() -> None:
+    bench = Bench()
+    bench.worker(ScriptedJudge(JudgeUnavailable("rests", retry_after_s=20 * RETRY_AFTER_S))).step()
+    bench.clock.advance(20 * RETRY_AFTER_S - 1.0)
+    assert bench.worker(ScriptedJudge()).step() == 0
+    bench.clock.advance(1.0)
+    assert bench.worker(ScriptedJudge()).step() == 1
 
 
 def test_a_surprise_about_one_task_gives_it_back_and_ends_no_worker(
@@ -456,8 +482,12 @@ def test_a_lease_lost_during_an_outage_stops_nobody() -> None:
     assert len(bench.labels()) == 3
 
 
-SLOWEST_CALL_S = (RETRIES + 1) * TIMEOUT_S + RETRIES * MAX_RETRY_AFTER_DELAY
-"""Every try at its time-out, and between them as long as an endpoint may have the SDK wait."""
+SLOWEST_TRY_S = CONNECT_S + 2 * TIMEOUT_S
+SLOWEST_CALL_S = (
+    LONGEST_WAIT_S * 2 + (RETRIES + 1) * SLOWEST_TRY_S + RETRIES * MAX_RETRY_AFTER_DELAY
+)
+"""A seat and a turn, every try at its longest, and between them as long as an endpoint may have the
+SDK wait."""
 
 
 def test_no_call_outlasts_its_lease_and_nothing_is_paid_for_twice() -> None:
@@ -552,3 +582,46 @@ def test_probes_label_with_their_purpose() -> None:
     bench = Bench(purpose=PROBE)
     bench.worker(ScriptedJudge()).step()
     assert {x.purpose for x in bench.labels()} == {PROBE}
+
+
+def test_a_judge_that_is_related_to_an_expert_is_away_for_it_and_says_what_to_do() -> None:
+    bench = Bench()
+    related = ScriptedJudge()
+    related.family = str(MID)  # a recorded expert's family is told by its name
+    bench.worker(related).step()
+    assert bench.counts() == {"pending": 1}
+    assert related.asked == []
+    bench.clock.advance(RETRY_AFTER_S)
+    with bench.ledger.begin() as tx:
+        [waiting] = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
+    assert waiting.attempts == 1
+    assert "STEERSMAN_SECOND_JUDGE_BASE_URL" in (waiting.last_error or "")
+
+
+def test_a_tenant_that_opts_out_takes_back_what_waits() -> None:
+    bench = Bench()
+    with bench.ledger.begin() as tx:
+        tx.policies.set(settings(unjudged_tenants="default"), actor="test", now=NOON)
+    judge = ScriptedJudge()
+    assert bench.worker(judge).step() == 1
+    assert not judge.asked
+    assert not bench.asked, "no expert saw the prompt either"
+    with bench.ledger.begin() as tx:
+        assert tx.tasks.counts()["dead"] == 1
+        assert tx.labels.count() == 0
+
+
+def test_a_panels_labels_carry_its_version_and_its_verdicts_their_judges() -> None:
+    bench = Bench()
+    one, two, third = ScriptedJudge(), ScriptedJudge(), ScriptedJudge()
+    two.version, third.version = "scripted-2", "scripted-3"
+    panel = Panel((one, two, third))
+    worker = bench.worker(one)
+    worker._panel = lambda: panel
+    worker.step()
+    assert {x.judge_version for x in bench.labels()} == {panel.version}
+    assert outcomes(bench.labels()) == {CHEAP: (1, 0.5), MID: (1, 0.5), STRONG: (1, 0.5)}
+    with bench.ledger.begin() as tx:
+        verdicts = tx.labels.verdicts_of(RequestId("r0"))
+    assert Counter(v.judge_version for v in verdicts) == {"scripted-1": 4, "scripted-2": 4}
+    assert third.asked == []

@@ -157,6 +157,21 @@ def test_whether_a_label_is_a_probe_does_not_depend_on_arrival(swap: bool) -> No
     assert row.outcomes == {x.expert: x.outcome for x in traffic}
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_verifier_outranks_every_judge(swap: bool) -> None:
+    verified = labels_of(1, version="verifier-1")
+    judged = labels_of(1, version="llm-1")
+    held, window = ledger(2), LabelWindow(encoder=ENCODER)
+    for piece in (verified, judged) if swap else (judged, verified):
+        with held.begin() as tx:
+            tx.labels.add([], piece)
+        window.read(held)
+    (row,) = window.rows()
+    assert row.outcomes == {x.expert: x.outcome for x in verified}
+    assert row.scores == {x.expert: x.score for x in verified if x.score is not None}
+    assert row.scores != {x.expert: x.score for x in judged if x.score is not None}
+
+
 def test_a_restart_reads_every_label_before_it_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger gives labels in pieces; a state from the first piece would be an old one."""
     held, window = ledger(), LabelWindow(encoder=ENCODER)

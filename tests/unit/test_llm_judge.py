@@ -6,26 +6,31 @@ The endpoint is a real HTTP server on 127.0.0.1; only what it says is made up.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.judging import PolicyJudge, client_factory, endpoint_of_judge
-from ingest.settings import JudgeSettings
+from ingest.announce import announce_alert
+from ingest.judging import FRESH_S, PolicyPanel, client_factory, endpoint_of_judge
+from ingest.settings import JudgeSettings, ProcessSettings
 from judge.llm import TRIAL_EVERY_S, LlmJudge
+from judge.paced import OPENS_AFTER
 from judge.port import Question
-from judge.template import LONGEST, TEMPLATE_HASH, comparison
-from judge.verdict import read_verdict
+from judge.spending import Purse
+from judge.template import TEMPLATE_HASH
+from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.chat import Chat
 from online.clients import Answer, Endpoint, Message
+from store import environ
 from store.clock import Clock, ManualClock
 from store.errors import (
     EndpointUnavailable,
@@ -47,12 +52,13 @@ ASKED = "Ann has 12 pears and finds 30 more pears. How many pears has she now?"
 def judge_at(url: str, *, key_env: str = "", clock: Clock | None = None) -> LlmJudge:
     price = Price(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
     endpoint = Endpoint(base_url=url, model="judge", api_key_env=key_env, price=price)
-    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), "judge", clock or ManualClock(NOON))
+    return LlmJudge(Chat(endpoint, timeout_s=5.0, retries=0), clock or ManualClock(NOON))
 
 
 def question(a: str | None, b: str | None, *, prompt: str = ASKED) -> Question:
     return Question(
         request_id=RequestId("r1"),
+        tenant="default",
         prompt=prompt,
         expert_a=CHEAP,
         answer_a=Answer(text=a, cost_usd=0.0),
@@ -75,6 +81,21 @@ def test_the_better_answer_is_preferred(
     assert endpoints.last["temperature"] == 0.0
 
 
+def test_a_structured_judge_has_its_reply_held_to_the_verdicts_schema(endpoints: Endpoints) -> None:
+    endpoint = Endpoint(base_url=endpoints.url, model="judge", price=Price(request_usd=1.0))
+    free = LlmJudge(Chat(endpoint), ManualClock(NOON))
+    held = LlmJudge(Chat(endpoint), ManualClock(NOON), is_structured=True)
+    assert held.compare(question("42", "43")).preference == 1.0
+    wanted = endpoints.last["response_format"]
+    assert wanted["json_schema"] == {"name": "reply", "strict": True, "schema": VERDICT_SCHEMA}
+    for said in ("A", "B", "tie"):
+        jsonschema.validate({"winner": said}, VERDICT_SCHEMA)
+        read_verdict(json.dumps({"winner": said}))
+    free.compare(question("42", "43"))
+    assert "response_format" not in endpoints.last
+    assert held.version != free.version
+
+
 def test_an_answer_cannot_end_its_frame_or_speak_for_the_other(endpoints: Endpoints) -> None:
     judge = judge_at(endpoints.url)
     judge.compare(question("42", "43"))
@@ -86,39 +107,14 @@ def test_an_answer_cannot_end_its_frame_or_speak_for_the_other(endpoints: Endpoi
     assert judge.compare(question(attack, "42")).preference == 0.0
     shown = endpoints.last["messages"][-1]["content"]
     assert stale not in re.findall(r"^\[(\w+) request\]", shown, re.MULTILINE)
+    assert f"[{stale}" not in shown
 
 
-def test_a_nonce_that_a_text_holds_is_drawn_again() -> None:
-    for place in range(3):
-        texts = ["one", "two", "three"]
-        texts[place] += "guess"
-        nonces = iter(["guess", "other"])
-        system, user = comparison(*texts, draw_nonce=lambda n=nonces: next(n))  # type: ignore[misc]
-        assert "[other answer A]" in user.content
-        assert "other" in system.content
-        assert "guess" not in system.content
-
-
-anything = st.text(max_size=200) | st.sampled_from(["{nonce}", "{a}", "{", "}}", "[x answer A]"])
-
-
-@given(anything, anything, anything)
-def test_every_text_is_shown_as_it_is_and_once(prompt: str, a: str, b: str) -> None:
-    draws = itertools.count()
-    user = comparison(prompt, a, b, draw_nonce=lambda: f"nonce-{next(draws):08}-nonce")[1].content
-    nonce = user[1 : user.index(" request]")]
-    for name, text in (("request", prompt), ("answer A", a), ("answer B", b)):
-        assert user.count(f"[{nonce} {name}]\n{text}\n[{nonce} end of {name}]") == 1
-    assert user.count(nonce) == 6
-
-
-def test_a_very_long_answer_keeps_head_and_tail() -> None:
-    long = "h" * LONGEST + "t" * 100
-    user = comparison("?", long, "short", draw_nonce=lambda: "abc")[1].content
-    assert "[abc 100 characters left out]" in user
-    assert user.count("h" * (LONGEST // 2)) == 1
-    assert user.count("t" * 100) == 1
-    assert len(user) < LONGEST + 1_000
+def test_a_known_answer_is_shown_to_the_judge(endpoints: Endpoints) -> None:
+    judge_at(endpoints.url).compare(replace(question("42", "43"), reference_answer="It is 42."))
+    system, user = (message["content"] for message in endpoints.last["messages"])
+    assert "is known to be right" in system
+    assert "reference answer]\nIt is 42.\n[" in user
 
 
 @pytest.mark.parametrize(
@@ -322,6 +318,36 @@ def test_retries_are_bounded(endpoints: Endpoints) -> None:
     assert endpoints.calls["big"] == 2
 
 
+@pytest.mark.parametrize(("asked_for", "slept"), [(7.0, [7.0]), (110.0, [110.0]), (900.0, [])])
+def test_an_endpoint_is_given_the_time_that_it_asks_for_or_left(
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, asked_for: float, slept: list[float]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("openai._base_client.time.sleep", waits.append)
+    endpoints.faults, endpoints.retry_after_s = iter(["limited", "limited"]), asked_for
+    endpoints.says = "nothing"
+    endpoint = Endpoint(base_url=endpoints.url, model="judge", price=Price(request_usd=1.0))
+    with pytest.raises(EndpointUnavailable, match="429"):
+        Chat(endpoint, retries=1).complete([Message("user", ASKED)])
+    assert waits == slept
+    assert endpoints.calls["judge"] == 1 + len(slept)
+
+
+def test_without_being_told_it_waits_ever_longer_and_never_the_same(
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("openai._base_client.time.sleep", waits.append)
+    endpoints.status = 503
+    endpoint = Endpoint(base_url=endpoints.url, model="big", price=Price(request_usd=1.0))
+    for _ in range(4):
+        with pytest.raises(EndpointUnavailable):
+            Chat(endpoint, retries=2).complete([Message("user", ASKED)])
+    first, second = waits[::2], waits[1::2]
+    assert max(first) <= 0.5 < min(second) <= max(second) <= 1.0
+    assert len(set(waits)) == 8
+
+
 def test_an_experts_client_is_kept_until_it_is_called_otherwise(endpoints: Endpoints) -> None:
     made = client_factory(None)
     called = {"kind": "openai", "base_url": endpoints.url, "model": "small"}
@@ -343,19 +369,22 @@ def test_model_and_template_are_the_judge_version() -> None:
     assert re.fullmatch(r"[0-9a-f]{12}", TEMPLATE_HASH)
 
 
-def policy_judge(judge: str, configured: JudgeSettings) -> PolicyJudge:
+def policy_panel(judge: str, *configured: JudgeSettings) -> PolicyPanel:
     clock = ManualClock(NOON)
     ledger = MemoryLedger(clock=clock)
     with ledger.begin() as tx:
         tx.policies.set(replace(settings(), judge=judge), actor="test", now=NOON)
-    return PolicyJudge(ledger, None, configured, clock)
+    purse = Purse(ledger, clock, announce=announce_alert, publish=lambda _: None)
+    return PolicyPanel(ledger, None, configured, clock, purse=purse)
 
 
 def test_the_policy_names_the_configured_judge(endpoints: Endpoints) -> None:
     configured = JudgeSettings(base_url=endpoints.url, model="judge", input_usd_per_mtok=1.0)
-    made = policy_judge("llm", configured)
+    (made,) = policy_panel("llm", configured)().judges
     assert made.compare(question("42", "43")).preference == 1.0
     assert made.version.startswith("llm-judge-")
+    assert made.compare(replace(question("42", "43"), request_id=RequestId("r2"))).cost_usd == 0.0
+    assert endpoints.calls["judge"] == 1, "it is kept"
     assert endpoint_of_judge(configured).price == Price(input_usd_per_mtok=1.0)
 
 
@@ -367,7 +396,7 @@ def test_a_judge_that_is_not_configured_is_an_outage_that_says_what_to_set(
     judge: str, missing: str
 ) -> None:
     with pytest.raises(JudgeUnavailable, match=missing):
-        policy_judge(judge, JudgeSettings()).compare(question("42", "43"))
+        policy_panel(judge)()
 
 
 @pytest.mark.parametrize(
@@ -388,3 +417,65 @@ def test_wrong_judge_settings_are_refused_and_keys_are_not_repeated(wrong: dict[
     with pytest.raises(SettingsInvalid) as refused:
         JudgeSettings(**wrong)  # type: ignore[arg-type]
     assert "sk-a-key" not in str(refused.value)
+
+
+def test_no_call_costs_more_than_was_said_before(endpoints: Endpoints) -> None:
+    judge = judge_at(endpoints.url)
+    for a, b in (("42", "43"), ("42 " * 5_000, "43 \U0001f95a" * 9_000)):
+        asked = question(a, b)
+        most = judge.most_usd(asked)
+        shown = sum(len(m["content"].encode()) for m in endpoints.last.get("messages", []))
+        assert judge.compare(asked).cost_usd < most
+        assert shown / 1e6 < most
+    assert judge.most_usd(question(None, "42")) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "problem"),
+    [
+        (JudgeSettings(), JudgeSettings(base_url="http://h/v1", model="claude-3"), "before it"),
+        (JudgeSettings(base_url="http://h/v1", model="gemma-3"), JudgeSettings(), "google, google"),
+        (
+            JudgeSettings(base_url="http://h/v1", model="gemini-2.5", family="other"),
+            JudgeSettings(),
+            "of its own",
+        ),
+    ],
+)
+def test_a_panel_needs_judges_of_different_families(
+    second: JudgeSettings, third: JudgeSettings, problem: str
+) -> None:
+    first = JudgeSettings(base_url="http://h/v1", model="gemini-2.5")
+    with pytest.raises(SettingsInvalid, match=problem):
+        ProcessSettings(judge=first, second_judge=second, third_judge=third)
+
+
+def test_a_new_policy_leaves_the_judges_as_they_are_and_what_they_know_of_the_endpoint(
+    endpoints: Endpoints,
+) -> None:
+    panel = policy_panel("llm", JudgeSettings(base_url=endpoints.url, model="judge"))
+    endpoints.status, endpoints.is_final = 500, True
+    made = panel()
+    for number in range(OPENS_AFTER):
+        with pytest.raises(JudgeUnavailable):
+            made.judges[0].compare(question(f"{number}", "43"))
+    with panel._ledger.begin() as tx:
+        tx.policies.set(replace(settings(), judge="llm", alpha=0.2), actor="test", now=NOON)
+    panel._clock.wait(threading.Event(), FRESH_S)
+    with pytest.raises(JudgeUnavailable, match="tried again in"):
+        panel().judges[0].compare(question("42", "43"))
+
+
+def test_the_configured_judges_make_the_panel() -> None:
+    read = environ.read(
+        ProcessSettings,
+        {
+            "STEERSMAN_JUDGE_BASE_URL": "http://h/v1",
+            "STEERSMAN_JUDGE_MODEL": "gemini-2.5",
+            "STEERSMAN_SECOND_JUDGE_BASE_URL": "http://h/v1",
+            "STEERSMAN_SECOND_JUDGE_MODEL": "house-gemma",
+            "STEERSMAN_SECOND_JUDGE_FAMILY": "House",
+        },
+    )
+    panel = policy_panel("llm", *read.judges)()
+    assert [judge.family for judge in panel.judges] == ["google", "house"]

@@ -111,6 +111,8 @@ def test_the_page_tells_promise_verdict_savings_and_the_whole_timeline(
 ) -> None:
     text = Page(html).text
     assert tight(words.promise(summary)) in text
+    assert summary.judge is not None
+    assert tight(words.true_risk(summary.judge, summary.alpha)) in text
     assert tight(words.verdict(summary.overall.regret, summary.alpha)) in text
     assert tight(words.savings(summary)) in text
     assert "The alert about the fault injected at request 300 came 40 requests later." in text

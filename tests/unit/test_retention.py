@@ -234,7 +234,7 @@ def test_a_run_drops_what_was_planned_and_says_so(clock: ManualClock) -> None:
     said = list(work.carry_out(found))
     assert said[-1] == (
         "done: facts of 1 days, text of 1 days, 3 request ids, 2 routing states, 1 rows of sent"
-        " messages, feedback and calibrations"
+        " messages, feedback and calibrations, 0 kept verdicts"
     )
     assert days_left(ledger) == [TODAY - timedelta(days=age) for age in (95, 40, 0)]
     with ledger.begin() as tx:

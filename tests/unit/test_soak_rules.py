@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.figures import BENCHMARKS, PAGE
+from benchmarks.figures import BENCHMARKS, JUDGES, JUDGING, PAGE
 from benchmarks.soak_rules import BACKLOG, FLAT, memory_growth, queue_growth
 
 SECONDS = np.arange(0.0, 1_800.0, 5.0)
@@ -36,7 +38,8 @@ def test_a_queue_that_gains_two_messages_a_minute_grows() -> None:
     assert queue_growth(SECONDS, length) > BACKLOG
 
 
-def test_the_page_has_a_place_for_each_benchmark() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    for name in (*BENCHMARKS, "soak"):
-        assert page.count(f"<!-- {name} -->\n") == page.count(f"<!-- /{name} -->\n") == 1
+@pytest.mark.parametrize(("page", "names"), [(PAGE, (*BENCHMARKS, "soak")), (JUDGING, JUDGES)])
+def test_a_page_has_a_place_for_each_benchmark(page: Path, names: tuple[str, ...]) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in names:
+        assert text.count(f"<!-- {name} -->\n") == text.count(f"<!-- /{name} -->\n") == 1

@@ -179,6 +179,80 @@ def test_needs_are_refused_with_code_and_field(needs: object, code: str, field: 
     assert refusal(lambda: prompt(needs=needs)) == (code, field)
 
 
+@pytest.mark.parametrize(
+    ("stated", "code", "field"),
+    [
+        ("exact", "wrong_type", "check"),
+        ({}, "missing_field", "check.kind"),
+        ({"kind": "magic"}, "unknown_value", "check.kind"),
+        ({"kind": ["exact"]}, "unknown_value", "check.kind"),
+        ({"kind": "exact"}, "missing_field", "check.answer"),
+        ({"kind": "exact", "answer": 3}, "wrong_type", "check.answer"),
+        ({"kind": "exact", "answer": ["a", 3]}, "wrong_type", "check.answer"),
+        ({"kind": "exact", "answer": ["a", " . "]}, "empty_field", "check.answer"),
+        ({"kind": "exact", "answer": ["a"] * 101}, "too_many_items", "check.answer"),
+        ({"kind": "numeric", "answer": True}, "wrong_type", "check.answer"),
+        ({"kind": "numeric", "answer": "about 3"}, "unknown_value", "check.answer"),
+        ({"kind": "numeric", "answer": "3 leagues"}, "unknown_value", "check.answer"),
+        ({"kind": "numeric", "answer": "3 or 4"}, "unknown_value", "check.answer"),
+        ({"kind": "numeric", "answer": 3, "tolerance": "1%"}, "wrong_type", "check.tolerance"),
+        ({"kind": "numeric", "answer": 3, "tolerance": 1.5}, "out_of_range", "check.tolerance"),
+        ({"kind": "numeric", "answer": 3, "absolute": -1}, "out_of_range", "check.absolute"),
+        ({"kind": "choice", "answer": "AB"}, "unknown_value", "check.answer"),
+        ({"kind": "choice", "answer": "C", "options": ["a", "b"]}, "out_of_range", "check.answer"),
+        ({"kind": "regex", "pattern": "("}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": "x" * 1_001}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": "(?R)"}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": "((?:a|b){999}){999}"}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": "a{" + "9" * 900}, "invalid_pattern", "check.pattern"),
+        ({"kind": "regex", "pattern": r"(?<n>a)\\(?&n)"}, "invalid_pattern", "check.pattern"),
+        (
+            {"kind": "json_schema", "schema": {"anyOf": [{}] * 1_000}},
+            "invalid_schema",
+            "check.schema",
+        ),
+        ({"kind": "json_schema", "schema": []}, "wrong_type", "check.schema"),
+        ({"kind": "json_schema", "schema": {"type": "text"}}, "invalid_schema", "check.schema"),
+        (
+            {"kind": "json_schema", "schema": {"properties": {"a": {"pattern": "("}}}},
+            "invalid_schema",
+            "check.schema",
+        ),
+        (
+            {"kind": "json_schema", "schema": {"items": {"patternProperties": {"x": True}}}},
+            "invalid_schema",
+            "check.schema",
+        ),
+        ({"kind": "python_tests", "tests": " "}, "empty_field", "check.tests"),
+        ({"kind": "exact", "answer": "é" * 40_000}, "text_too_long", "check"),
+    ],
+)
+def test_a_check_is_refused_with_code_and_field(stated: object, code: str, field: str) -> None:
+    assert refusal(lambda: prompt(check=stated)) == (code, field)
+
+
+def test_a_refused_check_is_not_quoted() -> None:
+    for stated in (
+        {"kind": "hunter2"},
+        {"kind": "regex", "pattern": "(hunter2"},
+        {"kind": "json_schema", "schema": {"type": "hunter2"}},
+        {"kind": "numeric", "answer": "hunter2"},
+    ):
+        with pytest.raises(EventRejected) as caught:
+            prompt(check=stated)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_check_nested_too_deep_is_refused() -> None:
+    deep: object = {}
+    for _ in range(400):
+        deep = {"not": deep}
+    assert refusal(lambda: prompt(check={"kind": "json_schema", "schema": deep}))[0] in {
+        "invalid_schema",
+        "text_too_long",
+    }
+
+
 def test_needs_are_optional_and_unknown_ones_are_accepted() -> None:
     assert prompt().needs == prompt(needs=None).needs == prompt(needs={"speed": 9}).needs == Needs()
     # The body of an OpenAI call may be passed on as it is: its tools are not our needs.
@@ -307,6 +381,18 @@ stated: dict[str, st.SearchStrategy[Any]] = {
     "regions": st.none() | st.lists(ids, min_size=1, max_size=3, unique=True).map(tuple),
     "output_tokens": st.none() | counts,
 }
+checks = st.sampled_from(
+    [
+        {"kind": "exact", "answer": "Paris"},
+        {"kind": "exact", "answer": ["NYC", "ニューヨーク"], "later": [1.5]},
+        {"kind": "numeric", "answer": "3.5 km", "tolerance": 0.01},
+        {"kind": "numeric", "answer": -2, "absolute": 0.5},
+        {"kind": "choice", "answer": "b", "options": ["red", "green"]},
+        {"kind": "regex", "pattern": r"\d{4}"},
+        {"kind": "json_schema", "schema": {"type": "object", "required": ["a"]}},
+        {"kind": "python_tests", "tests": "assert f(1) == 2\n"},
+    ]
+).map(lambda body: json.dumps(body, separators=(",", ":")))
 prompts = st.builds(
     PromptReceived,
     request_id=requests,
@@ -317,6 +403,7 @@ prompts = st.builds(
     allowed_experts=st.none() | st.lists(experts, min_size=1, max_size=4, unique=True).map(tuple),
     pinned_expert=st.none() | experts,
     needs=st.builds(Needs, **stated),
+    check=st.none() | checks,
 )
 responses = st.builds(
     ResponseReceived,
@@ -516,6 +603,14 @@ def test_what_is_accepted_agrees_with_the_schema(
 BLANK = "".join(chr(c) for c in range(0x110000) if chr(c).isspace())
 BOTH_REFUSE = [
     (PROMPT, {"needs": {"regions": [" "]}}),
+    (PROMPT, {"check": {"answer": "x"}}),
+    (PROMPT, {"check": {"kind": "magic"}}),
+    (PROMPT, {"check": {"kind": "exact", "answer": []}}),
+    (PROMPT, {"check": {"kind": "numeric", "answer": 1, "tolerance": 2}}),
+    (PROMPT, {"check": {"kind": "choice", "answer": 1}}),
+    (PROMPT, {"check": {"kind": "regex", "pattern": "x" * 1_001}}),
+    (PROMPT, {"check": {"kind": "json_schema", "schema": "object"}}),
+    (PROMPT, {"check": {"kind": "python_tests"}}),
     (PROMPT, {"prompt": " "}),
     (PROMPT, {"prompt": BLANK}),
     (PROMPT, {"prompt": "a\x00"}),
@@ -531,6 +626,9 @@ BOTH_REFUSE = [
     (FEEDBACK, {"comment": "a\x00b"}),
 ]
 BOTH_ACCEPT = [
+    (PROMPT, {"check": {"kind": "numeric", "answer": "$3.50", "tolerance": None}}),
+    (PROMPT, {"check": {"kind": "json_schema", "schema": True}}),
+    (PROMPT, {"check": None}),
     (PROMPT, {"needs": {"regions": [" eu "], "output_tokens": 1.0}}),
     (PROMPT, {"prompt": f"{BLANK}\x01"}),
     (PROMPT, {"prompt": "\ufeff", "request_id": "\ufeff"}),

@@ -1,0 +1,108 @@
+"""Verifier before judge: labels of answers that a check can grade (design.md section 7).
+
+They are absolute: a grade says whether an answer is right, not which of two is better. The outcome
+is design.md section 3's, score at least the reference's less the margin. One answer that cannot be
+graded leaves the whole task to the judge, so that all its labels are of one kind.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from judge.answers import Gathered
+from judge.checks import Check, read_check
+from judge.rules import Rule, check_for
+from judge.sandbox import run_tests
+from judge.verifiers import grade
+from store.errors import EventRejected
+from store.records import VERIFIER, ExpertId, JudgeTask, Label
+
+log = logging.getLogger(__name__)
+
+VERSION = f"{VERIFIER}1"
+"""Of every verifier's labels; changes when one of them grades any answer otherwise."""
+_ROUNDING = 1e-9
+
+
+class Verifier:
+    """Grades by the check that came with the prompt or, without one, by the first rule that fits.
+
+    Parameters
+    ----------
+    rules
+        For prompts without a check.
+    """
+
+    def __init__(self, rules: Sequence[Rule] = ()) -> None:
+        self._rules = rules
+
+    def grades(
+        self, gathered: Gathered, *, before_each: Callable[[], None]
+    ) -> dict[ExpertId, float] | None:
+        """Return every answer's grade in [0, 1]; None if there is no check or one answer cannot be
+        graded. ``before_each`` is called first: tests may run for half a minute.
+        """
+        check = self._check(gathered)
+        if check is None:
+            return None
+        found: dict[ExpertId, float] = {}
+        for expert, answer in gathered.answers.items():
+            before_each()
+            graded = None if answer.text is None else grade(check, answer.text, run_tests=_tested)
+            if graded is None:
+                facts = {"check": type(check).__name__, "expert": expert}
+                log.info("judge.cannot_verify", extra=facts)
+                return None
+            found[expert] = graded
+        return found
+
+    def _check(self, gathered: Gathered) -> Check | None:
+        if gathered.check is None:
+            return check_for(self._rules, tenant=gathered.tenant, prompt=gathered.prompt)
+        try:
+            return read_check(json.loads(gathered.check))
+        except EventRejected as unknown:
+            # Accepted by another version of this program.
+            log.warning("judge.check_unknown", extra={"code": unknown.code})
+            return None
+
+
+def known_answer(gathered: Gathered) -> str | None:
+    """Return what the prompt's check states as right, for a judge to go by; None if it does not."""
+    body = {} if gathered.check is None else json.loads(gathered.check)
+    if body.get("kind") not in {"exact", "numeric", "choice"}:
+        return None
+    stated = body["answer"]
+    return "\nor: ".join(stated) if isinstance(stated, list) else str(stated)
+
+
+def labels_of_grades(
+    task: JudgeTask, gathered: Gathered, grades: dict[ExpertId, float], *, now: datetime
+) -> list[Label]:
+    """Return the labels of every answer; an expert that stayed silent lost, and trains nothing."""
+    least = grades[gathered.reference] - gathered.margin - _ROUNDING
+
+    def label(expert: ExpertId, score: float | None) -> Label:
+        is_acceptable = expert == gathered.reference or (score is not None and score >= least)
+        return Label(
+            request_id=task.request_id,
+            expert=expert,
+            judge_version=VERSION,
+            outcome=int(is_acceptable),
+            score=score,
+            purpose=task.purpose,
+            labelled_at=now,
+        )
+
+    silent = [label(expert, None) for expert in gathered.silent]
+    return [label(expert, score) for expert, score in grades.items()] + silent
+
+
+def _tested(code: str, tests: str) -> bool | None:
+    trial = run_tests(code, tests)
+    if trial.passed is None:
+        log.warning("judge.tests_undecided", extra={"why": trial.why})
+    return trial.passed

@@ -1,0 +1,74 @@
+"""The port to what may be spent: budgets in whole micro-dollars, by kind and UTC day.
+
+Part of ``store.ledger.Transaction`` (``tx.money``); what is said there holds here. Money is
+reserved before a call, at its most, and settled after it. What was reserved and never settled (the
+process died) counts as spent: nobody knows whether the call was made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+JUDGE = "judge_usd"
+SHADOW = "shadow_usd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What may be spent of one kind on one day."""
+
+    kind: str
+    limit: int
+    """Micro-dollars."""
+
+
+class Money(Protocol):
+    """Budgets of money."""
+
+    def reserve(self, budgets: Sequence[Budget], *, day: str, amount: int) -> bool:
+        """Take ``amount`` from each budget's day, or from none of them, in one statement.
+
+        True when every budget had it. However many callers there are, together they never get
+        more than a limit.
+        """
+        ...
+
+    def settle(self, kinds: Collection[str], *, day: str, change: int) -> None:
+        """Add ``change`` to what is used of each, in one statement: negative gives back what was
+        not spent, positive adds what it cost more. The day is the reservation's.
+        """
+        ...
+
+    def used(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
+        """Return what is used of each that day, reservations under way too; 0 of the unknown."""
+        ...
+
+
+def judge_budget_of(tenant: str) -> str:
+    """Return the kind of a tenant's budget for judging."""
+    return f"{JUDGE}:{tenant}"
+
+
+def refusal_of(kind: str) -> str:
+    """Return the kind under which it is noted at which limit a budget refused."""
+    return f"refused:{kind}"
+
+
+def micro_usd(usd: float) -> int:
+    """Return whole micro-dollars, rounded up."""
+    return math.ceil(round(1e6 * usd, 3))
+
+
+def day_of(now: datetime) -> str:
+    """Return the day whose budgets are in force."""
+    return now.date().isoformat()
+
+
+def until_next_day(now: datetime) -> float:
+    """Return the seconds until the next day's budgets are in force."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return (midnight - now).total_seconds()

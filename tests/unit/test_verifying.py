@@ -1,0 +1,233 @@
+"""The verifier in the judge's worker: first, free, and it leaves the rest as it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ingest.judging import verifier_of
+from judge.pairs import Panel
+from judge.port import Question, Reply
+from judge.rules import read_rules
+from judge.verifying import VERSION, Verifier
+from judge.worker import JudgeWorker
+from online.clients import Answer
+from store.clock import ManualClock
+from store.errors import ExpertUnavailable, SettingsInvalid
+from store.memory import MemoryLedger
+from store.policy import PolicySettings
+from store.records import Expert, ExpertId, JsonObject, Label, RequestId
+from tests.factories import (
+    CHEAP,
+    NOON,
+    STRONG,
+    decided,
+    expert,
+    message,
+    response,
+    task,
+)
+
+MID = ExpertId("mid")
+R0 = RequestId("r0")
+PARIS: JsonObject = {"kind": "exact", "answer": "Paris"}
+
+
+class CountingJudge:
+    version = "counting-1"
+    family = None
+
+    def most_usd(self, question: Question) -> float:
+        return 0.001
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+
+    def compare(self, question: Question) -> Reply:
+        self.asked.append(question)
+        return Reply(preference=0.5, cost_usd=0.001)
+
+
+class Client:
+    def __init__(self, text: str | None) -> None:
+        self._text = text
+
+    def ask(self, request_id: RequestId, prompt: str) -> Answer:
+        if self._text is None:
+            raise ExpertUnavailable("mid is silent")
+        return Answer(text=self._text, cost_usd=0.002)
+
+
+class Bench:
+    """One request that ``cheap`` served, to be judged with ``mid`` against ``strong``."""
+
+    def __init__(
+        self,
+        answers: Mapping[ExpertId, str | None],
+        *,
+        check: JsonObject | None = None,
+        text: str = "What is the capital of France?",
+        margin: float = 0.05,
+    ) -> None:
+        self.ledger = MemoryLedger(clock=ManualClock(NOON))
+        self.judge = CountingJudge()
+        self.answers = answers
+        given = decided("r0", text=text, due_experts=(CHEAP, MID))
+        stated = None if check is None else json.dumps(check)
+        with self.ledger.begin() as tx:
+            tx.policies.set(PolicySettings(reference=STRONG, margin=margin), actor="test", now=NOON)
+            for name in (CHEAP, MID, STRONG):
+                tx.experts.add(expert(name))
+            tx.decisions.record([replace(given, prompt=replace(given.prompt, check=stated))])
+            tx.responses.record([response("r0", text=answers[CHEAP])])
+            tx.tasks.add([task("r0", experts=(CHEAP, MID))])
+
+    def run(self, verifier: Verifier | None = None) -> dict[ExpertId, Label]:
+        def client(member: Expert) -> Client:
+            return Client(self.answers[member.name])
+
+        worker = JudgeWorker(
+            self.ledger,
+            lambda: Panel((self.judge,)),
+            client,
+            ManualClock(NOON),
+            name="w",
+            announce=lambda labels: [message(x.expert) for x in labels],
+            publish=lambda _: None,
+            verifier=verifier,
+        )
+        worker.step()
+        with self.ledger.begin() as tx:
+            return {label.expert: label for label in tx.labels.settled_since(0).labels}
+
+
+def found(labels: Mapping[ExpertId, Label]) -> dict[ExpertId, tuple[int, float | None]]:
+    return {name: (label.outcome, label.score) for name, label in labels.items()}
+
+
+def test_answers_that_a_check_grades_are_labelled_without_a_judge() -> None:
+    bench = Bench({CHEAP: "Paris.", MID: "Lyon", STRONG: "The answer is Paris."}, check=PARIS)
+    labels = bench.run()
+    assert found(labels) == {CHEAP: (1, 1.0), MID: (0, 0.0), STRONG: (1, 1.0)}
+    assert {label.judge_version for label in labels.values()} == {VERSION}
+    assert bench.judge.asked == []
+    with bench.ledger.begin() as tx:
+        assert tx.labels.verdicts_of(R0) == []
+        assert tx.tasks.counts()["done"] == 1
+        assert {m.key for m in tx.outbox.unmarked(limit=9)} == {CHEAP, MID, STRONG}
+
+
+def test_an_expert_as_wrong_as_the_reference_is_acceptable() -> None:
+    """Design.md section 3: the outcome compares; the score says that both are wrong."""
+    labels = Bench({CHEAP: "Lyon", MID: "Paris", STRONG: "Nice"}, check=PARIS).run()
+    assert found(labels) == {CHEAP: (1, 0.0), MID: (1, 1.0), STRONG: (1, 0.0)}
+
+
+def test_one_answer_that_cannot_be_graded_leaves_all_to_the_judge() -> None:
+    bench = Bench({CHEAP: "Paris or Lyon", MID: "Lyon", STRONG: "Paris"}, check=PARIS)
+    labels = bench.run()
+    assert {label.judge_version for label in labels.values()} == {"counting-1"}
+    assert len(bench.judge.asked) == 4
+    assert {question.reference_answer for question in bench.judge.asked} == {"Paris"}
+    assert found(labels)[MID] == (1, 0.5)
+
+
+def test_without_a_check_the_judge_is_asked_as_before() -> None:
+    bench = Bench({CHEAP: "Paris", MID: "Paris", STRONG: "Paris"})
+    assert {label.judge_version for label in bench.run().values()} == {"counting-1"}
+
+
+@pytest.mark.parametrize(
+    ("check", "known"),
+    [
+        (None, None),
+        ({"kind": "exact", "answer": ["NYC", "New York"]}, "NYC\nor: New York"),
+        ({"kind": "numeric", "answer": 3.5}, "3.5"),
+        ({"kind": "choice", "answer": "B", "options": ["x", "y"]}, "B"),
+        ({"kind": "regex", "pattern": "x"}, None),
+    ],
+)
+def test_a_judge_is_told_what_a_check_knows(check: JsonObject | None, known: str | None) -> None:
+    bench = Bench({CHEAP: None, MID: "?", STRONG: "!"}, check=check)
+    bench.run()
+    assert {question.reference_answer for question in bench.judge.asked} == {known}
+
+
+def test_an_answer_without_its_text_is_not_graded() -> None:
+    bench = Bench({CHEAP: None, MID: "Paris", STRONG: "Paris"}, check=PARIS)
+    assert {label.judge_version for label in bench.run().values()} == {"counting-1"}
+
+
+def test_the_margin_of_the_policy_is_used() -> None:
+    labels = Bench({CHEAP: "Lyon", MID: "Paris", STRONG: "Paris"}, check=PARIS, margin=1.0).run()
+    assert found(labels)[CHEAP] == (1, 0.0)
+
+
+@pytest.mark.usefixtures("lockable")
+def test_code_is_tested_in_the_sandbox() -> None:
+    check: JsonObject = {"kind": "python_tests", "tests": "assert add(2, 3) == 5"}
+    answers = {
+        CHEAP: "```python\ndef add(a, b):\n    return a - b\n```",
+        MID: "Use this:\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.",
+        STRONG: "def add(a, b): return sum((a, b))",
+    }
+    bench = Bench(answers, check=check)
+    assert found(bench.run()) == {CHEAP: (0, 0.0), MID: (1, 1.0), STRONG: (1, 1.0)}
+    assert bench.judge.asked == []
+
+
+def test_a_rule_serves_prompts_that_came_without_a_check() -> None:
+    rules = read_rules(
+        json.dumps({"rules": [{"prompt_pattern": "capital", "check": PARIS}]}).encode()
+    )
+    answers: dict[ExpertId, str | None] = {CHEAP: "Lyon", MID: "Paris", STRONG: "Paris"}
+    bench = Bench(answers)
+    assert found(bench.run(Verifier(rules)))[CHEAP] == (0, 0.0)
+    # A prompt's own check outranks the rules.
+    own = Bench(answers, check={"kind": "exact", "answer": ["Lyon", "Paris"]})
+    assert found(own.run(Verifier(rules)))[CHEAP] == (1, 1.0)
+    other = Bench(answers, text="Name a city.")
+    assert {x.judge_version for x in other.run(Verifier(rules)).values()} == {"counting-1"}
+
+
+def test_a_check_of_a_newer_program_leaves_the_judge_to_it() -> None:
+    bench = Bench({CHEAP: "a", MID: "b", STRONG: "c"}, check={"kind": "telepathy"})
+    assert {label.judge_version for label in bench.run().values()} == {"counting-1"}
+
+
+def test_no_answer_and_no_check_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    tests = "secret_word = 1\nraise KeyboardInterrupt('secret_word')"
+    checks: list[JsonObject] = [
+        {"kind": "exact", "answer": "secret_word"},
+        {"kind": "python_tests", "tests": tests},
+        {"kind": "secret_word"},
+    ]
+    answers = {CHEAP: "secret_word = 1", MID: "secret_word = 2", STRONG: "x = 1"}
+    for check in checks:
+        Bench(answers, check=check).run()
+    assert "judge.cannot_verify" in caplog.messages
+    assert "judge.tests_undecided" in caplog.messages
+    assert not any("secret_word" in str(vars(record)) for record in caplog.records)
+
+
+def test_rules_are_read_from_the_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps({"rules": [{"check": PARIS}]}))
+    bench = Bench({CHEAP: "Lyon", MID: "Paris", STRONG: "Paris"})
+    labels = bench.run(verifier_of(file))
+    assert found(labels)[CHEAP] == (0, 0.0)
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"rules": [{"check": {"kind": "magic"}}]}'])
+def test_rules_that_cannot_be_read_stop_the_start(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsInvalid, match="STEERSMAN_JUDGE_RULES"):
+        verifier_of(file)
