@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import threading
 
 from judge.families import family_of
 from judge.port import Question, Reply
@@ -61,6 +62,8 @@ class LlmJudge:
         self._model = chat.endpoint.model
         self._family = family.lower() or family_of(self._model)
         self._clock = clock
+        self._trial = threading.Lock()
+        """Who meets a refusal while another tries waits for what comes of it."""
         self._try_again = -math.inf
         self._refuses_all = ""
         """What the last trial came to; empty when it was answered."""
@@ -119,15 +122,17 @@ class LlmJudge:
 
     def _check_that_it_works(self) -> None:
         """Raise ``JudgeUnavailable`` if the trial was not answered either."""
-        if self._clock.monotonic() >= self._try_again:
-            self._try_again = self._clock.monotonic() + TRIAL_EVERY_S
-            try:
-                self._said(TRIAL)
-                self._refuses_all = ""
-            except (EndpointRefused, EndpointUnavailable) as problem:
-                self._refuses_all = str(problem)
-        if self._refuses_all:
-            raise JudgeUnavailable(f"the judge refuses everything: {self._refuses_all}")
+        with self._trial:
+            if self._clock.monotonic() >= self._try_again:
+                self._try_again = self._clock.monotonic() + TRIAL_EVERY_S
+                try:
+                    self._said(TRIAL)
+                    self._refuses_all = ""
+                except (EndpointRefused, EndpointUnavailable) as problem:
+                    self._refuses_all = str(problem)
+            refuses_all = self._refuses_all
+        if refuses_all:
+            raise JudgeUnavailable(f"the judge refuses everything: {refuses_all}")
 
 
 def _text(text: str | None, expert: str) -> str:

@@ -22,6 +22,8 @@ from store.records import ExpertId, RequestId, Verdict
 log = logging.getLogger(__name__)
 
 UNREADABLE_TRIES = 2
+UNRELATED_RETRY_S = 300.0
+"""A task that no judge may do waits this long, and leaves its place to those that one may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Panel:
                 f"every judge is of the family of an expert that it would judge ({own}): add a"
                 " judge of another family (STEERSMAN_SECOND_JUDGE_BASE_URL and _MODEL); if the"
                 " family is told wrong by the model's name, set STEERSMAN_JUDGE_FAMILY or"
-                " client.family of the expert"
+                " client.family of the expert",
+                retry_after_s=UNRELATED_RETRY_S,
             )
         return found
 

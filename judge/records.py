@@ -79,13 +79,38 @@ class Recorder:
         return None
 
     def _store(self, finished: Sequence[Finished]) -> None:
-        labels = [label for one in finished for label in one.labels]
         with self._ledger.begin() as tx:
-            tx.labels.add([v for one in finished for v in one.verdicts], labels)
+            counted = self._without_distrusted(tx, finished)
+            labels = [label for one in counted for label in one.labels]
+            tx.labels.add([v for one in counted for v in one.verdicts], labels)
             outgoing = tx.outbox.add(list(self._announce(labels)))
-            for one in finished:
+            for one in counted:
                 self._end(tx, one)
         self._publish(outgoing)
+
+    def _without_distrusted(
+        self, tx: Transaction, finished: Sequence[Finished]
+    ) -> Sequence[Finished]:
+        """Return what counts; a task that was in hand when its judge was quarantined goes back.
+
+        Its labels would be left out as they are stored, and nobody would do the task again.
+        """
+        held = {quarantine.judge_version: quarantine for quarantine in tx.judging.quarantines()}
+        counted = []
+        for one in finished:
+            versions = {label.judge_version for label in one.labels} & held.keys()
+            if not versions:
+                counted.append(one)
+                continue
+            left_out = held[min(versions)]
+            tx.tasks.give_back(
+                one.task.task_id or 0,
+                worker=self._worker,
+                due_at=left_out.imposed_at,
+                error=f"judged by {left_out.judge_version}, which is in quarantine",
+                counts=False,
+            )
+        return counted
 
     def _end(self, tx: Transaction, one: Finished) -> None:
         task_id = one.task.task_id or 0

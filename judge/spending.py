@@ -89,6 +89,8 @@ class Purse:
                 return Reservation(tuple(b.kind for b in budgets), day_of(now), amount)
             empty = self._noted(tx, budgets, amount, outgoing)
         self._publish(outgoing)
+        if not empty:  # another call was settled meanwhile
+            raise JudgeUnavailable("what is left of the day's budget is reserved for other calls")
         named = ", ".join(empty)
         raise JudgeUnavailable(
             f"the day's budget is spent: {named}", retry_after_s=until_next_day(now)

@@ -73,9 +73,9 @@ class Verifier:
 def known_answer(gathered: Gathered) -> str | None:
     """Return what the prompt's check states as right, for a judge to go by; None if it does not."""
     body = {} if gathered.check is None else json.loads(gathered.check)
-    if body.get("kind") not in {"exact", "numeric", "choice"}:
+    stated = body.get("answer")  # a newer program's check may have another shape
+    if body.get("kind") not in {"exact", "numeric", "choice"} or stated is None:
         return None
-    stated = body["answer"]
     return "\nor: ".join(stated) if isinstance(stated, list) else str(stated)
 
 

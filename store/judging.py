@@ -184,7 +184,8 @@ class Judging(Protocol):
         already, with an audit entry; return how many labels are left out now.
 
         ``labels.settled_since`` no longer returns them, ``upkeep.revision`` changes, and the tasks
-        that brought them are pending again, for another judge version to do.
+        that brought them are pending again, for another judge version to do. What the version said
+        since is no longer kept: mended, it is to be asked anew.
         """
         ...
 

@@ -117,6 +117,10 @@ class MemoryJudging:
         flagged = [label for label in self._tables.labels.values() if is_left_out(label, held)]
         flagged = [label for label in flagged if label.judge_version == version]
         self._reopen(flagged, quarantine)
+        kept = self._tables.kept_verdicts
+        for key, verdict in list(kept.items()):
+            if verdict.judge_version == version and verdict.kept_at >= quarantine.since:
+                self._journal.drop(kept, key)
         detail = {"judge_version": version, "reason": quarantine.reason, "labels": len(flagged)}
         self._audit(QUARANTINED, detail, actor=actor, now=quarantine.imposed_at)
         return len(flagged)

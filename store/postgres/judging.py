@@ -165,6 +165,11 @@ class PostgresJudging:
                 last_error=f"judged by {version}, which is in quarantine",
             )
         )
+        since = select(held.since).where(held.judge_version == version).scalar_subquery()
+        kept = kept_verdicts.c
+        self._connection.execute(
+            delete(kept_verdicts).where(kept.judge_version == version, kept.kept_at >= since)
+        )
         announce(self._connection, "tasks")
         announce(self._connection, "labels")
         detail = {"judge_version": version, "reason": quarantine.reason, "labels": count}

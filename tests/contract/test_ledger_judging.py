@@ -173,6 +173,16 @@ def test_what_is_left_out_is_no_reason_to_probe_and_none_not_to(ledger: Ledger) 
     assert probed() == ["r9", "r12"]
 
 
+def test_what_a_judge_said_before_its_quarantine_is_not_kept(ledger: Ledger) -> None:
+    lies = [kept(n, judge_version=LIAR) for n in (9, 10, 11)]
+    with ledger.begin() as tx:
+        tx.judging.keep([*lies, kept(12)])
+        tx.judging.quarantine(quarantine(), actor="a")
+    with ledger.begin() as tx:
+        found = tx.judging.kept([verdict.key for verdict in (*lies, kept(12))])
+    assert set(found) == {lies[0].key, kept(12).key}
+
+
 def test_a_quarantine_reaches_back_and_never_forward(ledger: Ledger) -> None:
     judged(ledger, 9, 10)
     with ledger.begin() as tx:

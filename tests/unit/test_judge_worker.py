@@ -13,7 +13,7 @@ from openai._constants import MAX_RETRY_AFTER_DELAY
 
 from judge.batch import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S
 from judge.paced import LONGEST_WAIT_S
-from judge.pairs import UNREADABLE_TRIES, Panel
+from judge.pairs import UNREADABLE_TRIES, UNRELATED_RETRY_S, Panel
 from judge.port import Judge, Question, Reply
 from judge.recorded import PositionBiasedJudge
 from judge.worker import JudgeWorker
@@ -22,6 +22,7 @@ from online.clients import Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
+from store.judging import Quarantine
 from store.memory import MemoryLedger
 from store.memory_facts import MemoryLabels
 from store.records import (
@@ -591,7 +592,7 @@ def test_a_judge_that_is_related_to_an_expert_is_away_for_it_and_says_what_to_do
     bench.worker(related).step()
     assert bench.counts() == {"pending": 1}
     assert related.asked == []
-    bench.clock.advance(RETRY_AFTER_S)
+    bench.clock.advance(UNRELATED_RETRY_S)
     with bench.ledger.begin() as tx:
         [waiting] = tx.tasks.lease(worker="w2", now=bench.clock.now(), lease_s=9.0, limit=9)
     assert waiting.attempts == 1
@@ -609,6 +610,25 @@ def test_a_tenant_that_opts_out_takes_back_what_waits() -> None:
     with bench.ledger.begin() as tx:
         assert tx.tasks.counts()["dead"] == 1
         assert tx.labels.count() == 0
+
+
+def test_a_task_in_hand_while_its_judge_is_quarantined_is_done_again() -> None:
+    bench = Bench()
+    held = Quarantine(
+        judge_version=ScriptedJudge.version, since=NOON, reason="a canary won", imposed_at=NOON
+    )
+
+    def impose() -> None:
+        with bench.ledger.begin() as tx:
+            assert tx.judging.quarantine(held, actor="canaries") == 0
+
+    bench.worker(ScriptedJudge(impose)).step()
+    with bench.ledger.begin() as tx:
+        assert tx.labels.count() == 0
+        assert tx.tasks.counts()["pending"] == 1
+        (again,) = tx.tasks.lease(worker="w2", now=NOON, lease_s=9.0, limit=9)
+    assert again.attempts == 1, "it is not the task's fault"
+    assert "quarantine" in (again.last_error or "")
 
 
 def test_a_panels_labels_carry_its_version_and_its_verdicts_their_judges() -> None:

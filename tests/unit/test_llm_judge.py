@@ -205,6 +205,29 @@ def test_an_endpoint_that_refuses_everything_is_away_and_is_tried_once_a_minute(
     assert judge.compare(question("42", "43")).preference == 1.0
 
 
+def test_workers_beside_each_other_take_a_refusing_endpoint_for_an_outage(
+    endpoints: Endpoints,
+) -> None:
+    """While one asks for the trial, the others must not take their refusals for verdicts."""
+    endpoints.status = 422
+    judge = judge_at(endpoints.url)
+    said: list[type[Exception]] = []
+
+    def ask() -> None:
+        try:
+            judge.compare(question("42", "43"))
+        except (JudgeUnavailable, VerdictUnreadable) as problem:
+            said.append(type(problem))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [JudgeUnavailable] * 8
+    assert endpoints.calls["judge"] == 9, "one trial for all"
+
+
 @pytest.mark.parametrize(
     "body",
     [
