@@ -1,7 +1,8 @@
 """What is known of judges: kept verdicts, canaries, quarantines, audits; checks with prompts.
 
 Only what the program before it neither reads nor must write is added, so both may run at once: it
-leaves the new columns empty, which reads as no check and the default tenant.
+leaves the new columns empty, which reads as no check and the default tenant. It knows no quarantine
+and no budget of money: both hold once every `judge` and `learn` is this program.
 
 Revision ID: 0003
 Revises: 0002
