@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingest.cli_judge_work import retry, tasks
 from ingest.cli_opening import opened_backbone, read_settings
 from store.errors import NotFound, SettingsInvalid
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from store.judging import CanaryResult
 
 judge_app = typer.Typer(invoke_without_command=True)
+judge_app.command()(tasks)
+judge_app.command()(retry)
 Version = Annotated[str, typer.Argument(help="As `judge versions` shows it.")]
 
 

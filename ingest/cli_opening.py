@@ -1,4 +1,4 @@
-"""What commands share: the settings, and an open ledger."""
+"""What commands share: the settings, an open ledger, and text that a terminal may show."""
 
 from __future__ import annotations
 
@@ -43,3 +43,10 @@ def opened_backbone() -> Iterator[Backbone]:
 
     with open_backbone(read_settings(), embedded=False) as backbone:
         yield backbone
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal: keys, ids and bytes are written by strangers."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

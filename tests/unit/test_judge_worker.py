@@ -23,7 +23,7 @@ from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
 from store.memory import MemoryLedger
-from store.memory_facts import MemoryLabels
+from store.memory_labels import MemoryLabels
 from store.records import (
     PROBE,
     Expert,
