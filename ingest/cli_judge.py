@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.cli_opening import opened_backbone, read_settings
+from ingest.cli_judge_plan import cost
+from ingest.cli_judge_work import retry, tasks
+from ingest.cli_opening import opened_backbone, panel_of, read_settings
 from store.errors import NotFound, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from store.judging import CanaryResult
 
 judge_app = typer.Typer(invoke_without_command=True)
+judge_app.command()(tasks)
+judge_app.command()(retry)
+judge_app.command()(cost)
 Version = Annotated[str, typer.Argument(help="As `judge versions` shows it.")]
 
 
@@ -119,16 +124,9 @@ def lift(version: Version) -> None:
 def _run_now(backbone: Backbone) -> list[list[CanaryResult]]:
     """Run the canaries here; the sweeper of a running role sends what alerts there are."""
     from ingest.announce import announce_alert  # noqa: PLC0415
-    from ingest.judging import PolicyPanel  # noqa: PLC0415
     from judge.patrol import Patrol  # noqa: PLC0415
-    from judge.spending import Purse  # noqa: PLC0415
-    from online.recorded import load_recorded  # noqa: PLC0415
 
-    here = backbone.settings
-    traffic = load_recorded(here.recorded) if here.recorded is not None else None
-    ledger, clock = backbone.ledger, backbone.clock
-    purse = Purse(ledger, clock, announce=announce_alert, publish=lambda _: None)
-    panel = PolicyPanel(ledger, traffic, here.judges, clock, purse=purse)
+    ledger, clock, panel = backbone.ledger, backbone.clock, panel_of(backbone)
     patrol = Patrol(ledger, panel, clock, announce=announce_alert, send=lambda _: None)
     return patrol.run_now(threading.Event())
 

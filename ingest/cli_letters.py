@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.cli_opening import read_settings
+from ingest.cli_opening import printable, read_settings
 from ingest.topics import INBOUND, dead_letters_of, full_name
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ def dlq_show(
     facts = {"topic": letter.topic, "place": str(letter.place), "time": _time(letter)}
     facts |= {"key": letter.key, "bytes": str(letter.size), **letter.headers}
     for name, value in facts.items():
-        typer.echo(f"{_printable(name)}: {_printable(value)}", err=with_bytes)
+        typer.echo(f"{printable(name)}: {printable(value)}", err=with_bytes)
     if with_bytes:
         original = original_of(reader, letter)
         is_seen = sys.stdout.isatty()
         typer.echo(
-            _printable(original.decode(errors="replace")) if is_seen else original, nl=is_seen
+            printable(original.decode(errors="replace")) if is_seen else original, nl=is_seen
         )
 
 
@@ -143,23 +143,16 @@ def _places(letters: Sequence[Letter], most: int = 5) -> str:
 
 
 def _line(letter: Letter) -> str:
-    key = _printable(letter.key)[:KEY_CHARACTERS]
+    key = printable(letter.key)[:KEY_CHARACTERS]
     mark = "  (replayed)" if letter.was_replayed else ""
     return (
-        f"{_time(letter)}  {letter.topic}  {letter.place}  {key}  {_printable(letter.reason)}:"
-        f" {_printable(letter.message)}{mark}"
+        f"{_time(letter)}  {letter.topic}  {letter.place}  {key}  {printable(letter.reason)}:"
+        f" {printable(letter.message)}{mark}"
     )
 
 
 def _time(letter: Letter) -> str:
     return f"{letter.sent_at:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _printable(text: str) -> str:
-    """Escape what could steer a terminal: keys and bytes are written by strangers."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
 
 
 def _inbound(name: str, kafka: KafkaSettings) -> str:

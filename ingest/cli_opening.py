@@ -1,4 +1,4 @@
-"""What commands share: the settings, and an open ledger."""
+"""What commands share: settings, an open ledger, who judges, text that a terminal may show."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from store.errors import SettingsInvalid
 
 if TYPE_CHECKING:
     from ingest.backbone import Backbone
+    from ingest.judging import PolicyPanel
 
 
 def read_settings() -> ProcessSettings:
@@ -43,3 +44,24 @@ def opened_backbone() -> Iterator[Backbone]:
 
     with open_backbone(read_settings(), embedded=False) as backbone:
         yield backbone
+
+
+def panel_of(backbone: Backbone) -> PolicyPanel:
+    """Return who judges, for a command; alerts are left to the sweeper of a running role."""
+    from ingest.announce import announce_alert  # noqa: PLC0415
+    from ingest.judging import PolicyPanel  # noqa: PLC0415
+    from judge.spending import Purse  # noqa: PLC0415
+    from online.recorded import load_recorded  # noqa: PLC0415
+
+    here = backbone.settings
+    traffic = load_recorded(here.recorded) if here.recorded is not None else None
+    ledger, clock = backbone.ledger, backbone.clock
+    purse = Purse(ledger, clock, announce=announce_alert, publish=lambda _: None)
+    return PolicyPanel(ledger, traffic, here.judges, clock, purse=purse)
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal: keys, ids and bytes are written by strangers."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

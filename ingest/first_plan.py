@@ -12,17 +12,13 @@ from dataclasses import dataclass
 from ingest.backbone import MEMORY_ONLY
 from ingest.env_file import Line
 from ingest.first_answers import Answers, Model
+from judge.estimate import ORDERS, Answering, estimated
 from judge.families import family_of
-from judge.template import comparison
-from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, count_tokens, expected_cost
+from online.costs import NOMINAL_INPUT_TOKENS, expected_cost
 from recalibrate.rolling import FLOOR
 from recalibrate.supply import duration
 from store.policy import OBSERVE, PolicySettings
 from store.records import FOLDS, ExpertId
-
-VERDICT_TOKENS = 10
-ORDERS = 2
-"""Calls of the judge on a pair; a third when they disagree."""
 
 HEADING = """\
 Written by `steersman init`. Every steersman command that is started in this directory reads it;
@@ -58,21 +54,19 @@ class Estimate:
 def estimate(answers: Answers) -> Estimate:
     """Return the estimate while the reference serves, as it does at first."""
     others = [e for e in answers.experts if e.name != answers.reference]
-    shadow = sum(_call_usd(e) for e in others)
-    template = sum(
-        count_tokens(m.content) for m in comparison("", "", "", draw_nonce=lambda: "0" * 16)
-    )
-    shown = template + NOMINAL_INPUT_TOKENS + 2 * int(NOMINAL_OUTPUT_TOKENS)
-    verdict = expected_cost(
-        answers.judge.price, input_tokens=shown, mean_output_tokens=VERDICT_TOKENS
+    reference = next(e for e in answers.experts if e.name == answers.reference)
+    cost = estimated(
+        [answers.judge.price],
+        Answering(price=reference.price),
+        [Answering(price=e.price) for e in others],
     )
     judged = min(answers.requests_per_day * answers.label_rate, answers.judge_budget_per_day)
     judged = judged if others else 0.0
     clusters = PolicySettings(reference=ExpertId(answers.reference)).cluster_prompts
     needed = max(clusters * FOLDS / (FOLDS - 1), FLOOR)  # fold 0 fits no clusters
     return Estimate(
-        shadow_usd=shadow,
-        verdicts_usd=ORDERS * len(others) * verdict,
+        shadow_usd=cost.shadow_usd,
+        verdicts_usd=cost.verdicts_usd,
         judged_per_day=judged,
         days_until_learnt=needed / judged if judged else math.inf,
     )

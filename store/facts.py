@@ -22,6 +22,7 @@ from store.records import (
     RequestId,
     ResponseReceived,
     SampledRequest,
+    TaskStatus,
     Verdict,
 )
 
@@ -267,6 +268,18 @@ class Tasks(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Return the number of tasks by status; every status is present."""
+        ...
+
+    def listed(self, *, status: TaskStatus | None, limit: int) -> list[JudgeTask]:
+        """Return the tasks added last, newest first; of one status or of all."""
+        ...
+
+    def retry(self, task_ids: Collection[int], *, actor: str, now: datetime) -> list[int]:
+        """Make those of the tasks that are dead pending again, due now, with no attempt counted
+        and their error kept, with an audit entry if there are any; return their ids in order.
+
+        Labels that they brought stay, and so does the watermark.
+        """
         ...
 
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from store.clock import Clock, SystemClock
 from store.memory_calls import MemoryCalls
-from store.memory_facts import MemoryDecisions, MemoryLabels, MemoryResponses, MemoryTasks
+from store.memory_facts import MemoryDecisions, MemoryResponses, MemoryTasks
 from store.memory_judging import MemoryJudging
+from store.memory_labels import MemoryLabels
 from store.memory_money import MemoryMoney
 from store.memory_pool import (
     MemoryExperts,

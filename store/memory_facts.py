@@ -1,4 +1,4 @@
-"""Decisions, responses, judge tasks and labels in memory."""
+"""Decisions, responses and judge tasks in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import heapq
 import itertools
 import statistics
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,22 +13,22 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from store.errors import LeaseLost
-from store.facts import Arrived, Decided, Recorded, ResponseOutcome, SettledLabels
+from store.facts import Decided, Recorded, ResponseOutcome
 from store.memory_judging import is_left_out
-from store.memory_tables import HeldPrompt, HeldTask, HeldVector, Journal, VerdictKey
+from store.memory_tables import HeldPrompt, HeldTask, HeldVector, Journal
 from store.records import (
     TRAFFIC,
+    AuditEntry,
     Decision,
     ExpertId,
     JudgeTask,
-    Label,
     RequestId,
     ResponseReceived,
     SampledRequest,
     TaskStatus,
-    Verdict,
     day_of,
 )
+from store.upkeep import RETRIED
 
 
 class MemoryDecisions:
@@ -311,74 +310,25 @@ class MemoryTasks:
             totals[held.task.status] += 1
         return totals
 
+    def listed(self, *, status: TaskStatus | None, limit: int) -> list[JudgeTask]:
+        tasks = [held.task for _, held in sorted(self._tables.tasks.items(), reverse=True)]
+        return [task for task in tasks if status in {None, task.status}][:limit]
+
+    def retry(self, task_ids: Collection[int], *, actor: str, now: datetime) -> list[int]:
+        held = self._tables.tasks
+        dead = [x for x in sorted(task_ids) if x in held and held[x].task.status is TaskStatus.DEAD]
+        for task_id in dead:
+            pending = replace(held[task_id].task, status=TaskStatus.PENDING, attempts=0)
+            self._put(HeldTask(pending, due_at=now))
+        if dead:
+            self._journal.heard.add("tasks")
+            entry = AuditEntry(actor=actor, action=RETRIED, detail={"tasks": dead}, at=now)
+            self._journal.append(self._tables.audit, entry)
+        return dead
+
 
 def _is_ready(held: HeldTask, now: datetime) -> bool:
     if held.task.status is TaskStatus.PENDING:
         return held.due_at <= now
     is_leased = held.task.status is TaskStatus.LEASED
     return is_leased and held.expires_at is not None and held.expires_at <= now
-
-
-class MemoryLabels:
-    """``store.ledger.Labels``; transactions are one after the other, so the log is settled."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._tables = journal.tables
-
-    def add(self, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> int:
-        for verdict in verdicts:
-            if (key := _verdict_key(verdict)) not in self._tables.verdicts:
-                self._journal.put(self._tables.verdicts, key, verdict)
-        new = [label for label in labels if self._is_added(label)]
-        if new:
-            self._journal.heard.add("labels")
-        return len(new)
-
-    def _is_added(self, label: Label) -> bool:
-        tables, key = self._tables, (label.request_id, label.expert, label.judge_version)
-        if key in tables.labels:
-            return False
-        self._journal.put(tables.labels, key, label)
-        self._journal.append(tables.label_log, label)
-        earlier = tables.labels_of.get(label.request_id, ())
-        self._journal.put(tables.labels_of, label.request_id, (*earlier, label))
-        return True
-
-    def settled_since(self, cursor: int, *, limit: int = 50_000) -> SettledLabels:
-        rest = enumerate(self._tables.label_log[cursor:], start=cursor + 1)
-        counted = ((n, x) for n, x in rest if x is not None and self._counts(x))
-        found = list(itertools.islice(counted, limit))
-        return SettledLabels(tuple(x for _, x in found), found[-1][0] if found else cursor)
-
-    def count(self) -> int:
-        return len(self._tables.labels)
-
-    def arrived(self, *, since: datetime, encoder: str) -> Arrived:
-        vectors = self._tables.embeddings
-        found = [
-            label
-            for label in self._tables.labels.values()
-            if label.purpose == TRAFFIC
-            and label.labelled_at >= since
-            and (vector := vectors.get(label.request_id)) is not None
-            and vector.encoder == encoder
-            and self._counts(label)
-        ]
-        return Arrived(
-            requests=len({label.request_id for label in found}),
-            first_at=min((label.labelled_at for label in found), default=None),
-            by_expert=dict(Counter(label.expert for label in found)),
-        )
-
-    def _counts(self, label: Label) -> bool:
-        return not is_left_out(label, self._tables.quarantines)
-
-    def verdicts_of(self, request_id: RequestId) -> list[Verdict]:
-        keys = sorted(key for key in self._tables.verdicts if key[0] == request_id)
-        return [self._tables.verdicts[key] for key in keys]
-
-
-def _verdict_key(verdict: Verdict) -> VerdictKey:
-    low, high = sorted((verdict.expert_a, verdict.expert_b))
-    return (verdict.request_id, verdict.judge_version, low, high, verdict.call)

@@ -26,8 +26,35 @@ class Budget:
     """Micro-dollars."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What judging one tenant's sampled traffic came to."""
+
+    tenant: str
+    requests: int
+    """Labelled in the time."""
+    verified: int
+    """Of these, graded by a verifier."""
+    asked: int
+    """Of these, with a verdict of one of the judges asked about; the next three are of them."""
+    pairs: int
+    calls: int
+    """Readable verdicts, those answered from what was kept too."""
+    verdicts_usd: float
+    shadow_answers: int
+    """To all of these requests."""
+    shadow_stated: int
+    """Of these, with their cost."""
+    shadow_usd: float
+    """Of those with their cost."""
+    shadow_counted: int
+    """Shadow answers that say how many tokens the prompt had."""
+    shadow_input_tokens: int
+    """The sum of that."""
+
+
 class Money(Protocol):
-    """Budgets of money."""
+    """Budgets of money, and what was spent."""
 
     def reserve(self, budgets: Sequence[Budget], *, day: str, amount: int) -> bool:
         """Take ``amount`` from each budget's day, or from none of them, in one statement.
@@ -45,6 +72,13 @@ class Money(Protocol):
 
     def used(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
         """Return what is used of each that day, reservations under way too; 0 of the unknown."""
+        ...
+
+    def spent(self, versions: Collection[str], *, since: datetime) -> list[Spent]:
+        """Return by tenant what judging the traffic labelled at or after ``since`` came to, as far
+        as verdicts go those of these judge versions. Requests decided on a day more than one
+        before may be missing.
+        """
         ...
 
 

@@ -10,8 +10,8 @@ from store.records import ExpertStatus, TaskStatus
 TASK: Mapping[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.PENDING: frozenset({TaskStatus.LEASED}),
     TaskStatus.LEASED: frozenset({TaskStatus.DONE, TaskStatus.PENDING, TaskStatus.DEAD}),
-    TaskStatus.DONE: frozenset(),
-    TaskStatus.DEAD: frozenset(),
+    TaskStatus.DONE: frozenset({TaskStatus.PENDING}),  # its label is in quarantine
+    TaskStatus.DEAD: frozenset({TaskStatus.PENDING}),  # likewise, or retried
 }
 
 _E = ExpertStatus

@@ -20,6 +20,7 @@ ERASED = "text.erased"
 REWOUND = "stream.rewound"
 QUARANTINED = "judge.quarantined"
 LIFTED = "judge.quarantine_lifted"
+RETRIED = "judge.tasks_retried"
 UNLEARNT = (DROPPED, ERASED, REWOUND, QUARANTINED, LIFTED)
 """Audit actions after which the ledger holds other judged requests than before, not only more."""
 

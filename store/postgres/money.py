@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection, func, select, text, update
 
-from store.money import Budget
+from store.money import Budget, Spent
 from store.postgres.batch import any_of
+from store.postgres.spent import spent
 from store.postgres.tables import budgets as held_budgets
 
 _held = held_budgets.c
@@ -78,3 +80,6 @@ class PostgresMoney:
         found = select(_held.kind, _held.used).where(_held.day == day, _held.kind == any_of(kinds))
         rows = {row.kind: row.used for row in self._connection.execute(found)}
         return {kind: rows.get(kind, 0) for kind in kinds}
+
+    def spent(self, versions: Collection[str], *, since: datetime) -> list[Spent]:
+        return spent(self._connection, versions, since=since)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping, and_, delete, func, or_, select, update
@@ -14,9 +14,19 @@ from store.errors import LeaseLost
 from store.newer import known_or_newer
 from store.postgres.batch import arrays, given, value
 from store.postgres.notify import announce
+from store.postgres.operations import PostgresOperations
 from store.postgres.rows import utc
 from store.postgres.tables import awaited_labels, judge_tasks
-from store.records import DEFAULT_TENANT, TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
+from store.records import (
+    DEFAULT_TENANT,
+    TRAFFIC,
+    AuditEntry,
+    ExpertId,
+    JudgeTask,
+    RequestId,
+    TaskStatus,
+)
+from store.upkeep import RETRIED
 
 _held = judge_tasks.c
 _WRITTEN = (
@@ -130,6 +140,26 @@ class PostgresTasks:
         by_status = select(_held.status, func.count()).group_by(_held.status)
         found = {row[0]: row[1] for row in self._connection.execute(by_status)}
         return {str(status): found.get(status, 0) for status in TaskStatus}
+
+    def listed(self, *, status: TaskStatus | None, limit: int) -> list[JudgeTask]:
+        newest = select(judge_tasks).order_by(_held.task_id.desc()).limit(limit)
+        if status is not None:
+            newest = newest.where(_held.status == status)
+        return [_task(row) for row in self._connection.execute(newest).mappings()]
+
+    def retry(self, task_ids: Collection[int], *, actor: str, now: datetime) -> list[int]:
+        retried = (
+            update(judge_tasks)
+            .where(_held.task_id.in_(task_ids), _held.status == TaskStatus.DEAD)
+            .values(status=TaskStatus.PENDING, attempts=0, due_at=now)
+            .returning(_held.task_id)
+        )
+        tasks = sorted(self._connection.scalars(retried))
+        if tasks:
+            announce(self._connection, "tasks")
+            entry = AuditEntry(actor=actor, action=RETRIED, detail={"tasks": tasks}, at=now)
+            PostgresOperations(self._connection).audit(entry)
+        return tasks
 
 
 def _row(task: JudgeTask) -> dict[str, object]:

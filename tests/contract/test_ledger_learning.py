@@ -14,7 +14,9 @@ from store.records import (
     JudgeTask,
     Label,
     RequestId,
+    TaskStatus,
 )
+from store.upkeep import RETRIED
 from tests.contract.acts import R1, R2, at_once, decide
 from tests.factories import (
     CHEAP,
@@ -242,6 +244,41 @@ def test_a_buried_task_stays_counted_and_is_never_leased_again(ledger: Ledger) -
     assert lease(ledger, "w2", after_s=9_999) == []
     with ledger.begin() as tx:
         assert tx.tasks.counts() == {"pending": 0, "leased": 0, "done": 0, "dead": 1}
+
+
+def test_tasks_are_listed_newest_first_by_status(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task("r1", tenant="acme"), task("r2"), task("r3")])
+    [mine] = lease(ledger, "w1", limit=1)
+    assert mine.task_id is not None
+    with ledger.begin() as tx:
+        tx.tasks.bury(mine.task_id, worker="w1", error="gone")
+        every = tx.tasks.listed(status=None, limit=9)
+        assert [one.request_id for one in every] == ["r3", "r2", "r1"]
+        assert tx.tasks.listed(status=None, limit=2) == every[:2]
+        [dead] = tx.tasks.listed(status=TaskStatus.DEAD, limit=9)
+        assert dead == every[2]
+        assert (dead.last_error, dead.tenant, dead.attempts) == ("gone", "acme", 1)
+        assert tx.tasks.listed(status=TaskStatus.DONE, limit=9) == []
+
+
+def test_only_dead_tasks_are_retried_as_if_new_and_audited(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task("r1"), task("r2")])
+    first, second = (one.task_id or 0 for one in lease(ledger, "w1"))
+    with ledger.begin() as tx:
+        tx.tasks.bury(first, worker="w1", error="gone")
+    with ledger.begin() as tx:
+        assert tx.tasks.retry([second, 10_000], actor="ann", now=later(60)) == []
+        assert tx.operations.audit_trail(limit=9) == []
+        assert tx.tasks.retry([second, first], actor="ann", now=later(60)) == [first]
+        [entry] = tx.operations.audit_trail(limit=9)
+        assert (entry.actor, entry.action, entry.at) == ("ann", RETRIED, later(60))
+        assert entry.detail == {"tasks": [first]}
+        assert tx.tasks.counts() == {"pending": 1, "leased": 1, "done": 0, "dead": 0}
+    assert lease(ledger, "w2", after_s=59) == []
+    again = [one for one in lease(ledger, "w2", after_s=60) if one.task_id == first]
+    assert [(one.attempts, one.last_error) for one in again] == [(1, "gone")]
 
 
 # Watermark

@@ -8,8 +8,9 @@ from contextlib import suppress
 import pytest
 
 from store.ledger import Ledger
-from store.money import Budget, day_of, judge_budget_of, micro_usd, until_next_day
-from tests.factories import NOON
+from store.money import Budget, Spent, day_of, judge_budget_of, micro_usd, until_next_day
+from store.records import ExpertId
+from tests.factories import NOON, STRONG, decided, label, later, response, verdict
 
 DAY, NEXT = "2026-11-25", "2026-11-26"
 ALL, ACME, BOLT = "judge_usd", judge_budget_of("acme"), judge_budget_of("bolt")
@@ -107,3 +108,48 @@ def test_dollars_are_counted_upwards_and_days_end_at_midnight() -> None:
     assert micro_usd(1e-9) == 1
     assert day_of(NOON) == NOON.date().isoformat()
     assert until_next_day(NOON) == 12 * 3600
+
+
+def test_what_judging_came_to_is_added_up_by_tenant(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        for name, tenant in (("r1", "acme"), ("r2", "acme"), ("r3", "bolt"), ("r4", "acme")):
+            tx.decisions.record([decided(name, tenant=tenant)])
+        tx.labels.add(
+            [
+                verdict("r1", cost_usd=0.25),
+                verdict("r1", call=1, cost_usd=0.5),
+                verdict("r1", expert_a=ExpertId("other"), cost_usd=0.25),
+                verdict("r1", judge_version="judge-2", cost_usd=8.0),
+                verdict("r4", cost_usd=8.0),
+            ],
+            [
+                label("r1"),
+                label("r1", expert=STRONG),
+                label("r2", judge_version="verifier-1"),
+                label("r3", judge_version="judge-2"),
+                label("r4", labelled_at=later(-1)),
+            ],
+        )
+        for name, cost, tokens in (("cheap", 0.5, 30), ("strong", None, None)):
+            shadow = response("r1", expert=ExpertId(name), cost_usd=cost, input_tokens=tokens)
+            tx.responses.record_shadow(shadow)
+    with ledger.begin() as tx:
+        acme, bolt = tx.money.spent(["judge-1"], since=NOON)
+        assert tx.money.spent(["judge-1"], since=later(1)) == []
+        both_judges = tx.money.spent(["judge-1", "judge-2"], since=NOON)[0]
+    assert acme == Spent(
+        tenant="acme",
+        requests=2,
+        verified=1,
+        asked=1,
+        pairs=2,
+        calls=3,
+        verdicts_usd=1.0,
+        shadow_answers=2,
+        shadow_stated=1,
+        shadow_usd=0.5,
+        shadow_counted=1,
+        shadow_input_tokens=30,
+    )
+    assert (bolt.tenant, bolt.requests, bolt.asked, bolt.verdicts_usd) == ("bolt", 1, 0, 0.0)
+    assert (both_judges.pairs, both_judges.calls, both_judges.verdicts_usd) == (2, 4, 9.0)

@@ -24,7 +24,7 @@ from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
 from store.judging import Quarantine
 from store.memory import MemoryLedger
-from store.memory_facts import MemoryLabels
+from store.memory_labels import MemoryLabels
 from store.records import (
     PROBE,
     Expert,
