@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.cli_judge_plan import cost
+from ingest.cli_judge_plan import cost, plan
 from ingest.cli_judge_work import retry, tasks
 from ingest.cli_opening import opened_backbone, panel_of, read_settings
 from store.errors import NotFound, SettingsInvalid
@@ -24,6 +24,7 @@ judge_app = typer.Typer(invoke_without_command=True)
 judge_app.command()(tasks)
 judge_app.command()(retry)
 judge_app.command()(cost)
+judge_app.command()(plan)
 Version = Annotated[str, typer.Argument(help="As `judge versions` shows it.")]
 
 

@@ -16,9 +16,9 @@ from judge.estimate import ORDERS, Answering, estimated
 from judge.families import family_of
 from online.costs import NOMINAL_INPUT_TOKENS, expected_cost
 from recalibrate.rolling import FLOOR
-from recalibrate.supply import duration
+from recalibrate.supply import duration, sampled_to_learn
 from store.policy import OBSERVE, PolicySettings
-from store.records import FOLDS, ExpertId
+from store.records import ExpertId
 
 HEADING = """\
 Written by `steersman init`. Every steersman command that is started in this directory reads it;
@@ -62,8 +62,8 @@ def estimate(answers: Answers) -> Estimate:
     )
     judged = min(answers.requests_per_day * answers.label_rate, answers.judge_budget_per_day)
     judged = judged if others else 0.0
-    clusters = PolicySettings(reference=ExpertId(answers.reference)).cluster_prompts
-    needed = max(clusters * FOLDS / (FOLDS - 1), FLOOR)  # fold 0 fits no clusters
+    policy = PolicySettings(reference=ExpertId(answers.reference))
+    needed = max(sampled_to_learn(policy), FLOOR)
     return Estimate(
         shadow_usd=cost.shadow_usd,
         verdicts_usd=cost.verdicts_usd,

@@ -73,21 +73,21 @@ def labels_per_hour(tx: Transaction, *, encoder: str, now: datetime) -> float | 
     return (arrived.requests - 1) / ((now - arrived.first_at) / timedelta(hours=1))
 
 
-def labels_to_floor(have: float, *, policy: PolicySettings) -> int | None:
-    """Return judged requests until ``have`` effective labels are ``FLOOR``; None if they never are.
+def labels_to_floor(have: float, *, policy: PolicySettings, floor: float = FLOOR) -> int | None:
+    """Return judged requests until ``have`` effective labels are ``floor``; None if they never are.
 
     A label fades as newer ones come (the discount) and as requests go by (the half-life), at 1/π
     requests a label, so that there are never more than ``1 / (1 - keep)`` effective ones.
     """
-    if have >= FLOOR:
+    if have >= floor:
         return 0
     keep = _kept(policy)
     if keep >= 1.0:
-        return math.ceil(FLOOR - have)
-    most = 1.0 / (1.0 - keep)
-    if most <= FLOOR:
+        return math.ceil(floor - have)
+    most = most_effective(policy)
+    if most <= floor:
         return None
-    return math.ceil(math.log((most - FLOOR) / (most - have)) / math.log(keep))
+    return math.ceil(math.log((most - floor) / (most - have)) / math.log(keep))
 
 
 def effective_after(fresh: int, *, have: float, policy: PolicySettings) -> float:
@@ -95,8 +95,19 @@ def effective_after(fresh: int, *, have: float, policy: PolicySettings) -> float
     keep = _kept(policy)
     if keep >= 1.0:
         return have + fresh
-    most = 1.0 / (1.0 - keep)
+    most = most_effective(policy)
     return most - (most - have) * keep**fresh
+
+
+def most_effective(policy: PolicySettings) -> float:
+    """Return how many effective labels there can ever be; infinite if none fades."""
+    keep = _kept(policy)
+    return 1.0 / (1.0 - keep) if keep < 1.0 else math.inf
+
+
+def sampled_to_learn(policy: PolicySettings) -> int:
+    """Return the sampled requests until there is anything to score by; fold 0 fits no clusters."""
+    return math.ceil(policy.cluster_prompts * FOLDS / (FOLDS - 1))
 
 
 def hours(labels: int | None, per_hour: float | None) -> float | None:

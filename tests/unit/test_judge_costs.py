@@ -15,7 +15,7 @@ from ingest.settings import JudgeSettings, ProcessSettings
 from judge.estimate import Answering, Cost, estimated, input_tokens, measured, together
 from judge.template import TEMPLATE_HASH
 from store.clock import ManualClock
-from store.errors import JudgeUnavailable, NotFound
+from store.errors import JudgeUnavailable, NotFound, SettingsInvalid
 from store.memory import MemoryLedger
 from store.money import Spent
 from store.records import ExpertStatus, Price
@@ -173,3 +173,26 @@ def test_it_says_what_is_missing(backbone: Backbone) -> None:
     assert isinstance(run("cost").exception, JudgeUnavailable)
     pool(backbone, reference="gone")
     assert isinstance(run("cost").exception, NotFound)
+
+
+def test_a_plan_says_labels_days_and_dollars(backbone: Backbone) -> None:
+    pool(backbone)
+    judged(backbone)
+    shown = run("plan", "--traffic", "10000", "--alpha", "0.1", "--label-rate", "0.05")
+    assert shown.exit_code == 0, shown.output
+    assert "500 requests a day, as label_rate has it; 8.00 USD a day (measured)" in shown.output
+    assert "labels: 500 judged requests" in shown.output
+    assert "takes 24.0 hours at the least and costs 8.00 USD" in shown.output
+    found = json.loads(run("plan", "--traffic", "10000", "--json").output)
+    assert (found["labels_needed"], found["is_cost_measured"]) == (500, True)
+
+
+def test_a_plan_that_cannot_work_says_what_would(backbone: Backbone) -> None:
+    pool(backbone)
+    rare = run("plan", "--traffic", "10000", "--label-rate", "0.001").output
+    assert "never come together" in rare
+    assert "more than 0.688% of the requests" in rare
+    assert "raise the target" in run("plan", "--traffic", "9", "--alpha", "0.012").output
+    assert "raise label_rate" in run("plan", "--traffic", "9", "--label-rate", "0").output
+    wrong = run("plan", "--traffic", "9", "--alpha", "2")
+    assert isinstance(wrong.exception, SettingsInvalid)
