@@ -224,7 +224,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(up: Running) -> None:
 def test_a_stop_leaves_nothing_behind_and_no_secret_in_the_log(up: Running) -> None:
     assert up.server_processes()
     assert up.end(signal.SIGTERM) == 0
-    until(lambda: not up.server_processes(), what="end of the servers", limit_s=20.0)
+    until(lambda: not up.server_processes(), what="end of the servers")
     assert not (up.run_dir / CONNECTION_FILE).exists()
     log = up.log.read_text()
     assert "up.ready" in log
