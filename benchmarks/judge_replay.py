@@ -72,6 +72,8 @@ class Run:
     """Share of requests that another expert than the reference answered."""
     regret: float
     """Share of answers that the recorded verdict finds worse than the reference's."""
+    regret_of_others: float
+    """The same among the answers of other experts only; 0 if there are none."""
     preferred: float
     """Mean recorded preference for the answer served over the reference's."""
     effective: float
@@ -208,10 +210,13 @@ def _write(recording: Recording, path: Path) -> None:
 def _run(recording: Recording, decisions: Sequence[Decision]) -> Run:
     last = decisions[-SHOWN:]
     preferred = np.array([recording.preferences[d.request_id, d.expert] for d in last])
+    worse = np.array([is_worse(p, 0.5, margin=MARGIN) for p in preferred])
+    others = np.array([d.expert != REFERENCE for d in last])
     return Run(
         threshold=float(np.mean([min(d.threshold, 1.0) for d in last])),
-        served=float(np.mean([d.expert != REFERENCE for d in last])),
-        regret=float(np.mean([is_worse(p, 0.5, margin=MARGIN) for p in preferred])),
+        served=float(others.mean()),
+        regret=float(worse.mean()),
+        regret_of_others=float(worse[others].mean()) if others.any() else 0.0,
         preferred=float(preferred.mean()),
         effective=last[-1].effective_labels,
     )
@@ -223,6 +228,7 @@ def _text(recording: Recording, real: Sequence[Run], coin: Sequence[Run]) -> str
         ("λ in force (SAFE counts as 1)", "threshold"),
         ("served by another than the reference", "served"),
         ("regret: served answer worse than the reference's", "regret"),
+        ("regret among the answers of others", "regret_of_others"),
         ("mean preference for the served answer", "preferred"),
     ):
         a, b = (np.array([getattr(one, attribute) for one in runs]) for runs in (real, coin))
@@ -244,8 +250,8 @@ def _text(recording: Recording, real: Sequence[Run], coin: Sequence[Run]) -> str
     )
     return (
         f"\n{ROUNDS} pairs of runs, each {len(recording.prompts)} AlpacaEval prompts in an order of"
-        f" its own, every request judged, α = {ALPHA:g}; figures of the last {SHOWN} requests of a"
-        " run: mean (least to most). The interval is Student's over the pairs, so its unit is a"
+        f" its own, every request judged, alpha = {ALPHA:g}; figures of the last {SHOWN} requests"
+        " of a run: mean (least to most). The interval is Student's over the pairs, so its unit is a"
         f" whole run. Reference {REFERENCE}; share of answers that {JUDGE} finds acceptable:"
         f" {accepted}. Canaries are answered from a sheet, by the coin too, since nobody recorded"
         f" verdicts on them. Fewest effective labels at the end of a run: {enough:.0f} (target 100:"
