@@ -251,8 +251,8 @@ def _text(recording: Recording, real: Sequence[Run], coin: Sequence[Run]) -> str
     return (
         f"\n{ROUNDS} pairs of runs, each {len(recording.prompts)} AlpacaEval prompts in an order of"
         f" its own, every request judged, alpha = {ALPHA:g}; figures of the last {SHOWN} requests"
-        " of a run: mean (least to most). The interval is Student's over the pairs, so its unit is a"
-        f" whole run. Reference {REFERENCE}; share of answers that {JUDGE} finds acceptable:"
+        " of a run: mean (least to most). The interval is Student's over the pairs, so its unit is"
+        f" a whole run. Reference {REFERENCE}; share of answers that {JUDGE} finds acceptable:"
         f" {accepted}. Canaries are answered from a sheet, by the coin too, since nobody recorded"
         f" verdicts on them. Fewest effective labels at the end of a run: {enough:.0f} (target 100:"
         f" {verdict(enough, 100.0, at_least=True)}).\n" + table(columns, rows)
