@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,13 @@ from scipy.stats import t as student  # type: ignore[import-untyped]  # ships no
 
 from benchmarks.replayed import MODEL, Key, replaying, verdicts_of
 from benchmarks.timing import heading, table, verdict
-from ingest.backbone import open_backbone
 from ingest.commands import Operator
 from ingest.feed import Feed
-from ingest.settings import ProcessSettings
 from ingest.stage import Stage, StageFailed
+from ingest.topics import KafkaSettings
 from recalibrate.stream_facts import is_worse
 from store.clock import SystemClock
+from store.postgres.ledger import PostgresLedger
 from store.records import Decision, ExpertId, Price, RequestId
 
 DATA = Path("..") / "shared" / "data"
@@ -159,12 +159,13 @@ def run(recording: Recording, stream: Sequence[RequestId], *, is_coin: bool) -> 
         }
         stage = stack.enter_context(Stage(folder, environment, CLOCK))
         stage.start("up", ["up"])
-        stage.wait_for_connection("up")
+        found = stage.wait_for_connection("up")
         stage.start("gateway", ["consume"])
-        settings = replace(ProcessSettings(), run_dir=folder)
-        backbone = stack.enter_context(open_backbone(settings, embedded=False))
-        _open_for_business(Operator(backbone.ledger, CLOCK))
-        feed = stack.enter_context(closing(Feed(backbone.settings.kafka, CLOCK)))
+        # Not by open_backbone, which migrates: Alembic cannot in two threads at once.
+        ledger = stack.enter_context(closing(PostgresLedger(found["database_url"], clock=CLOCK)))
+        _open_for_business(Operator(ledger, CLOCK))
+        kafka = KafkaSettings(bootstrap_servers=found["bootstrap_servers"])
+        feed = stack.enter_context(closing(Feed(kafka, CLOCK)))
         give_up = CLOCK.monotonic() + LIMIT_S
 
         def look() -> None:
