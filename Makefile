@@ -93,7 +93,8 @@ bench-recalibrate: $(INSTALLED) ## Time a threshold from 1,000 to 1,000,000 labe
 	$(BIN)/python -m benchmarks.recalibrate
 
 bench-judge: $(INSTALLED) ## Take the judge's figures anew, into docs/judging.md
-	$(BIN)/python -m benchmarks.figures judge_strength judge_noise judge_queue
+	$(BIN)/python -m benchmarks.figures judge_replay judge_strength judge_noise judge_canaries \
+		judge_queue
 
 soak: $(INSTALLED) ## Watch memory, queues and latencies under steady load: make soak MINUTES=30
 	$(BIN)/python -m benchmarks.soak $(MINUTES)

@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "figures.md"
 BENCHMARKS = ("decide", "ingest", "swap", "recalibrate")
 JUDGING = DOCS / "judging.md"
-JUDGES = ("judge_strength", "judge_noise", "judge_queue")
+JUDGES = ("judge_replay", "judge_strength", "judge_noise", "judge_canaries", "judge_queue")
 _PART = "(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
 
 
