@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class Batch:
         self._recorder = recorder
         self._worker = worker
         self._in_hand: JudgeTask | None = None
+        self._last_tenant = ""
         self._waiting: list[JudgeTask] = []
         self._finished: list[Finished] = []
         self._leased = self._flushed = clock.monotonic()
@@ -47,7 +49,7 @@ class Batch:
         return len(self._waiting)
 
     def _new(self) -> list[JudgeTask]:
-        """Lease a batch, or one task alone that was begun before and not finished.
+        """Lease a batch up to the first task that was begun before and not finished, or that alone.
 
         It may be one that kills its judge, and would take the others with it for ever.
         """
@@ -56,20 +58,26 @@ class Batch:
             current = tx.policies.current()
             if current is not None and current[1].mode == OFF:
                 return []
-            tasks = tx.tasks.lease(worker=self._worker, now=now, lease_s=LEASE_S, limit=BATCH)
-            alone = next((task for task in tasks if task.attempts > 1), None)
-            if alone is None:
-                return tasks
-            for other in tasks:
-                if other is not alone:
-                    tx.tasks.give_back(
-                        other.task_id or 0,
-                        worker=self._worker,
-                        due_at=now,
-                        error=other.last_error or "another task went first, alone",
-                        counts=False,
-                    )
-        return [alone]
+            tasks = tx.tasks.lease(
+                worker=self._worker,
+                now=now,
+                lease_s=LEASE_S,
+                limit=BATCH,
+                after=self._last_tenant,
+            )
+            new = list(itertools.takewhile(lambda task: task.attempts == 1, tasks))
+            taken = new or tasks[:1]
+            for other in tasks[len(taken) :]:
+                tx.tasks.give_back(
+                    other.task_id or 0,
+                    worker=self._worker,
+                    due_at=now,
+                    error=other.last_error or "another task went first, alone",
+                    counts=False,
+                )
+        if taken:
+            self._last_tenant = taken[-1].tenant
+        return taken
 
     def next(self) -> JudgeTask | None:
         """Take the next task in hand; None when no more wait."""

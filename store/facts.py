@@ -239,9 +239,14 @@ class Tasks(Protocol):
         """Store tasks; a request has one per purpose and set of experts. Return how many new."""
         ...
 
-    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
-        """Lease up to ``limit`` tasks that are pending and due, or leased and expired, oldest
-        first; ``attempts`` goes up by one. No task is leased to two workers at once.
+    def lease(
+        self, *, worker: str, now: datetime, lease_s: float, limit: int, after: str = ""
+    ) -> list[JudgeTask]:
+        """Lease up to ``limit`` tasks that are pending and due, or leased and expired;
+        ``attempts`` goes up by one. No task is leased to two workers at once.
+
+        Tenants take turns in the order of their names, from the one behind ``after``, so that
+        10,000 tasks of one keep no other waiting; a tenant's own go oldest first.
         """
         ...
 

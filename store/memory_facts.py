@@ -30,6 +30,7 @@ from store.records import (
     Verdict,
     day_of,
 )
+from store.turns import in_turn
 
 
 class MemoryDecisions:
@@ -263,14 +264,16 @@ class MemoryTasks:
     def _put(self, held: HeldTask) -> None:
         self._journal.put(self._tables.tasks, held.task.task_id or 0, held)
 
-    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
-        ready = [held for held in self._tables.tasks.values() if _is_ready(held, now)]
-        ready.sort(key=lambda held: (held.task.created_at, held.task.task_id))
+    def lease(
+        self, *, worker: str, now: datetime, lease_s: float, limit: int, after: str = ""
+    ) -> list[JudgeTask]:
+        ready = [held.task for held in self._tables.tasks.values() if _is_ready(held, now)]
         leased = []
-        for held in ready[:limit]:
-            attempts = held.task.attempts + 1
-            task = replace(held.task, status=TaskStatus.LEASED, attempts=attempts)
-            self._put(HeldTask(task, held.due_at, worker, now + timedelta(seconds=lease_s)))
+        for waiting in in_turn(ready, after=after)[:limit]:
+            attempts = waiting.attempts + 1
+            task = replace(waiting, status=TaskStatus.LEASED, attempts=attempts)
+            due_at = self._tables.tasks[task.task_id or 0].due_at
+            self._put(HeldTask(task, due_at, worker, now + timedelta(seconds=lease_s)))
             leased.append(task)
         return leased
 

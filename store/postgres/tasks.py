@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, and_, delete, func, or_, select, update
+from sqlalchemy import CTE, Connection, RowMapping, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -17,6 +17,10 @@ from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import awaited_labels, judge_tasks
 from store.records import DEFAULT_TENANT, TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
+from store.turns import in_turn
+
+AT_THE_SAME_TIME = 16
+"""Workers that may lease at the same instant and each find a full batch, of one tenant's tasks."""
 
 _held = judge_tasks.c
 _WRITTEN = (
@@ -56,23 +60,12 @@ class PostgresTasks:
             announce(self._connection, "tasks")
         return new
 
-    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
-        is_ready = or_(
-            and_(_held.status == TaskStatus.PENDING, _held.due_at <= now),
-            and_(_held.status == TaskStatus.LEASED, _held.leased_until <= now),
-        )
-        chosen = (
-            select(_held.task_id)
-            # Repeats the partial index's condition, which the planner cannot infer from is_ready.
-            .where(_held.status.in_([TaskStatus.PENDING, TaskStatus.LEASED]), is_ready)
-            .order_by(_held.created_at, _held.task_id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("chosen")
-        )
+    def lease(
+        self, *, worker: str, now: datetime, lease_s: float, limit: int, after: str = ""
+    ) -> list[JudgeTask]:
         leased = (
             update(judge_tasks)
-            .where(_held.task_id.in_(select(chosen.c.task_id)))
+            .where(_held.task_id.in_(select(_chosen(now, limit, after).c.task_id)))
             .values(
                 status=TaskStatus.LEASED,
                 attempts=_held.attempts + 1,
@@ -82,7 +75,7 @@ class PostgresTasks:
             .returning(judge_tasks)
         )
         tasks = [_task(row) for row in self._connection.execute(leased).mappings()]
-        return sorted(tasks, key=lambda task: (task.created_at, task.task_id))
+        return in_turn(tasks, after=after)
 
     def renew(self, task_id: int, *, worker: str, now: datetime, lease_s: float) -> None:
         self._change(task_id, worker, {"leased_until": now + timedelta(seconds=lease_s)})
@@ -130,6 +123,37 @@ class PostgresTasks:
         by_status = select(_held.status, func.count()).group_by(_held.status)
         found = {row[0]: row[1] for row in self._connection.execute(by_status)}
         return {str(status): found.get(status, 0) for status in TaskStatus}
+
+
+def _chosen(now: datetime, limit: int, after: str) -> CTE:
+    """Return the ids of tasks locked for one worker, tenants in turn.
+
+    Every open task is read to number those of each tenant: of 100,000 that wait, of 50 tenants, a
+    lease takes about 90 ms, half of it to sort them (EXPLAIN ANALYZE on 2 cores).
+    """
+    is_ready = and_(
+        # Repeats the partial index's condition, which the planner cannot infer from the rest.
+        _held.status.in_([TaskStatus.PENDING, TaskStatus.LEASED]),
+        or_(
+            and_(_held.status == TaskStatus.PENDING, _held.due_at <= now),
+            and_(_held.status == TaskStatus.LEASED, _held.leased_until <= now),
+        ),
+    )
+    tenant = func.coalesce(_held.tenant, DEFAULT_TENANT).collate("C")
+    turn = func.row_number().over(partition_by=tenant, order_by=(_held.created_at, _held.task_id))
+    numbered = select(_held.task_id, tenant.label("tenant"), turn.label("turn")).where(is_ready)
+    rows = numbered.subquery("numbered")
+    first = select(rows).where(rows.c.turn <= limit * AT_THE_SAME_TIME).cte("first")
+    name = first.c.tenant
+    return (
+        select(_held.task_id)
+        .join(first, first.c.task_id == _held.task_id)
+        .where(is_ready)  # again: another worker may have leased it since it was numbered
+        .order_by(first.c.turn, name <= after, name)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=judge_tasks)
+        .cte("chosen")
+    )
 
 
 def _row(task: JudgeTask) -> dict[str, object]:

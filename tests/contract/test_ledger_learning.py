@@ -160,6 +160,48 @@ def test_tasks_are_leased_oldest_first_and_count_their_attempts(ledger: Ledger) 
     assert lease(ledger, "other") == []
 
 
+def named(tasks: list[JudgeTask]) -> list[str]:
+    return [str(one.request_id) for one in tasks]
+
+
+def test_tenants_take_turns_from_the_one_behind_the_last(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        for name, count in (("big", 30), ("Large", 30), ("small", 3)):
+            tx.tasks.add(
+                [task(f"{name}{n}", created_at=later(n), tenant=name) for n in range(count)]
+            )
+        tx.tasks.add([task("small-old", created_at=later(-9), tenant="small")])
+
+    def next_after(tenant: str, limit: int) -> list[str]:
+        with ledger.begin() as tx:
+            now = later(99)
+            return named(tx.tasks.lease(worker="w", now=now, lease_s=60, limit=limit, after=tenant))
+
+    # By code point, whatever the database's collation: capitals first.
+    assert next_after("", 4) == ["Large0", "big0", "small-old", "Large1"]
+    assert next_after("Large", 4) == ["big1", "small0", "Large2", "big2"]
+    assert next_after("zzz", 2) == ["Large3", "big3"]
+    assert next_after("big", 7) == [
+        "small1",
+        "Large4",
+        "big4",
+        "small2",
+        "Large5",
+        "big5",
+        "Large6",
+    ]
+
+
+def test_a_tenant_with_a_few_tasks_is_served_though_another_has_thousands_older(
+    ledger: Ledger,
+) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task(f"a{n}", created_at=later(-99), tenant="a") for n in range(2_000)])
+        tx.tasks.add([task(f"z{n}", tenant="z") for n in range(3)])
+    found = lease(ledger, "w", limit=6)
+    assert [one.tenant for one in found] == ["a", "z"] * 3
+
+
 def test_concurrent_workers_never_share_a_task(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         tx.tasks.add([task(f"r{n}") for n in range(40)])

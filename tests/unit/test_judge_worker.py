@@ -329,6 +329,33 @@ def test_the_neighbours_of_a_task_begun_before_wait_uncounted_and_keep_their_err
     assert [(t.request_id, t.attempts) for t in waiting] == [("r1", 2), ("r2", 2)]
 
 
+def test_a_worker_goes_on_with_the_tenant_behind_the_last() -> None:
+    bench = Bench(0)
+    names = [f"t{n:02}" for n in range(BATCH + 4)]
+    with bench.ledger.begin() as tx:
+        for name in names:
+            tx.tasks.add([task(f"{name}-{n}", tenant=name, experts=()) for n in range(9)])
+    worker = bench.worker(ScriptedJudge())
+    for _ in range(2):
+        worker.step()
+    with bench.ledger.begin() as tx:
+        rest = tx.tasks.lease(worker="look", now=bench.clock.now(), lease_s=9.0, limit=999)
+    left = Counter(one.tenant for one in rest)
+    assert left == {name: 7 if number < BATCH - 4 else 8 for number, name in enumerate(names)}
+
+
+def test_a_task_begun_before_waits_for_the_new_ones_of_tenants_before_it() -> None:
+    bench = Bench(3)
+    with bench.ledger.begin() as tx:
+        tx.tasks.lease(worker="gone", now=bench.clock.now(), lease_s=1.0, limit=1)
+        tx.tasks.add([task("a1", tenant="a", experts=())])
+    bench.clock.advance(1.0)
+    worker = bench.worker(ScriptedJudge())
+    with bench.ledger.begin() as tx:
+        assert tx.tasks.counts()["leased"] == 1
+    assert [worker.step() for _ in range(3)] == [1, 1, 2]
+
+
 def killed() -> None:
     raise Killed
 
