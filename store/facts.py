@@ -232,6 +232,15 @@ class Calls(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOff:
+    """A leased task that is to be tried again, its attempt not counted."""
+
+    task_id: int
+    due_at: datetime
+    error: str
+
+
 class Tasks(Protocol):
     """Judge tasks, leased with ``FOR UPDATE SKIP LOCKED``."""
 
@@ -263,6 +272,12 @@ class Tasks(Protocol):
     ) -> None:
         """Return the task to pending, not before ``due_at``; ``counts=False`` (an outage) takes
         the attempt back. Raises ``LeaseLost``.
+        """
+        ...
+
+    def put_off(self, tasks: Sequence[PutOff], *, worker: str) -> set[int]:
+        """Return all these tasks to pending as ``give_back`` does one in an outage; leave out those
+        whose lease is no longer this worker's. Return the ids of the others.
         """
         ...
 

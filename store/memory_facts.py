@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from store.errors import LeaseLost
-from store.facts import Arrived, Decided, Recorded, ResponseOutcome, SettledLabels
+from store.facts import Arrived, Decided, PutOff, Recorded, ResponseOutcome, SettledLabels
 from store.memory_judging import is_left_out
 from store.memory_tables import HeldPrompt, HeldTask, HeldVector, Journal, VerdictKey
 from store.records import (
@@ -293,15 +293,26 @@ class MemoryTasks:
         pending = replace(task, status=TaskStatus.PENDING, attempts=attempts, last_error=error)
         self._put(HeldTask(pending, due_at=due_at))
 
+    def put_off(self, tasks: Sequence[PutOff], *, worker: str) -> set[int]:
+        mine = [one for one in tasks if self._is_owned(one.task_id, worker)]
+        for one in mine:
+            self.give_back(
+                one.task_id, worker=worker, due_at=one.due_at, error=one.error, counts=False
+            )
+        return {one.task_id for one in mine}
+
     def bury(self, task_id: int, *, worker: str, error: str) -> None:
         task = self._owned(task_id, worker)
         self._settle(replace(task, status=TaskStatus.DEAD, last_error=error))
 
     def _owned(self, task_id: int, worker: str) -> JudgeTask:
-        held = self._tables.tasks.get(task_id)
-        if held is None or held.task.status is not TaskStatus.LEASED or held.worker != worker:
+        if not self._is_owned(task_id, worker):
             raise LeaseLost(task_id=task_id, worker=worker)
-        return held.task
+        return self._tables.tasks[task_id].task
+
+    def _is_owned(self, task_id: int, worker: str) -> bool:
+        held = self._tables.tasks.get(task_id)
+        return held is not None and (held.task.status, held.worker) == (TaskStatus.LEASED, worker)
 
     def _settle(self, task: JudgeTask) -> None:
         self._put(HeldTask(task, due_at=task.created_at))

@@ -6,11 +6,23 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import CTE, Connection, RowMapping, and_, delete, func, or_, select, update
+from sqlalchemy import (
+    CTE,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from store.errors import LeaseLost
+from store.facts import PutOff
 from store.newer import known_or_newer
 from store.postgres.batch import arrays, given, value
 from store.postgres.notify import announce
@@ -43,6 +55,32 @@ def _add_in_key_order() -> ReturningInsert[tuple[int]]:
 
 
 _ADD = _add_in_key_order()
+_PUT_OFF_BY = (_held.task_id, _held.due_at, _held.last_error)
+
+
+def _put_off() -> ReturningUpdate[tuple[int]]:
+    rows = given(_PUT_OFF_BY)
+    mine = and_(
+        _held.task_id == rows.c.task_id,
+        _held.status == TaskStatus.LEASED,
+        _held.leased_by == bindparam("worker"),
+    )
+    return (
+        update(judge_tasks)
+        .where(mine)
+        .values(
+            status=TaskStatus.PENDING,
+            attempts=_held.attempts - 1,
+            due_at=rows.c.due_at,
+            last_error=rows.c.last_error,
+            leased_by=None,
+            leased_until=None,
+        )
+        .returning(_held.task_id)
+    )
+
+
+_PUT_OFF = _put_off()
 
 
 class PostgresTasks:
@@ -89,6 +127,16 @@ class PostgresTasks:
         attempts = _held.attempts if counts else _held.attempts - 1
         pending = {"status": TaskStatus.PENDING, "attempts": attempts, "due_at": due_at}
         self._release(task_id, worker, pending | {"last_error": error})
+
+    def put_off(self, tasks: Sequence[PutOff], *, worker: str) -> set[int]:
+        if not tasks:
+            return set()
+        rows = [
+            {"task_id": one.task_id, "due_at": one.due_at, "last_error": one.error} for one in tasks
+        ]
+        sent = arrays(rows, _PUT_OFF_BY)
+        returned = self._connection.execute(_PUT_OFF, sent | {"worker": worker})
+        return {row.task_id for row in returned}
 
     def bury(self, task_id: int, *, worker: str, error: str) -> None:
         self._settle(task_id, worker, {"status": TaskStatus.DEAD, "last_error": error})

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from store.errors import LeaseLost
-from store.facts import ResponseOutcome
+from store.facts import PutOff, ResponseOutcome
 from store.ledger import Ledger
 from store.records import (
     ExpertId,
@@ -271,6 +271,30 @@ def test_a_task_given_back_is_due_again_and_an_outage_takes_the_attempt_back(
     assert lease(ledger, "w2", after_s=29) == []
     [again] = lease(ledger, "w2", after_s=30)
     assert (again.attempts, again.last_error) == (attempts, "503")
+
+
+def test_tasks_are_put_off_together_and_those_of_others_stay(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task(f"r{n}") for n in range(4)])
+    mine = [one.task_id or 0 for one in lease(ledger, "w1", limit=2)]
+    [theirs, *_] = [one.task_id or 0 for one in lease(ledger, "w2", limit=1)]
+    with ledger.begin() as tx:
+        assert tx.tasks.put_off([], worker="w1") == set()
+        returned = [
+            PutOff(task_id=task_id, due_at=later(30 + n), error=f"away {n}")
+            for n, task_id in enumerate([*mine, theirs, 999])
+        ]
+        assert tx.tasks.put_off(returned, worker="w1") == set(mine)
+        assert tx.tasks.put_off(returned, worker="w1") == set()
+        assert tx.tasks.counts() == {"pending": 3, "leased": 1, "done": 0, "dead": 0}
+    assert [one.request_id for one in lease(ledger, "w3", after_s=29)] == ["r3"]
+    [first] = lease(ledger, "w3", after_s=30)
+    [second] = lease(ledger, "w3", after_s=31)
+    assert [one.task_id for one in (first, second)] == mine
+    assert [(one.attempts, one.last_error) for one in (first, second)] == [
+        (1, "away 0"),
+        (1, "away 1"),
+    ]
 
 
 def test_a_buried_task_stays_counted_and_is_never_leased_again(ledger: Ledger) -> None:
