@@ -24,7 +24,8 @@ from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
 from store.facts import PutOff
 from store.memory import MemoryLedger
-from store.memory_facts import MemoryLabels, MemoryTasks
+from store.memory_facts import MemoryLabels
+from store.memory_tasks import MemoryTasks
 from store.records import (
     PROBE,
     Expert,
