@@ -289,6 +289,10 @@ class Tasks(Protocol):
         """Return the number of tasks by status; every status is present."""
         ...
 
+    def oldest(self) -> datetime | None:
+        """Return when the oldest task that is pending or leased was made, None without any."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SettledLabels:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from store.errors import LeaseLost
 from store.facts import PutOff
 from store.memory_tables import HeldTask, Journal
-from store.records import TRAFFIC, JudgeTask, TaskStatus
+from store.records import OPEN, TRAFFIC, JudgeTask, TaskStatus
 from store.turns import in_turn
 
 
@@ -98,6 +98,10 @@ class MemoryTasks:
         for held in self._tables.tasks.values():
             totals[held.task.status] += 1
         return totals
+
+    def oldest(self) -> datetime | None:
+        tasks = (held.task for held in self._tables.tasks.values())
+        return min((one.created_at for one in tasks if one.status in OPEN), default=None)
 
 
 def _is_ready(held: HeldTask, now: datetime) -> bool:

@@ -28,7 +28,7 @@ from store.postgres.batch import arrays, given, value
 from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import awaited_labels, judge_tasks
-from store.records import DEFAULT_TENANT, TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
+from store.records import DEFAULT_TENANT, OPEN, TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
 from store.turns import in_turn
 
 AT_THE_SAME_TIME = 16
@@ -172,6 +172,12 @@ class PostgresTasks:
         found = {row[0]: row[1] for row in self._connection.execute(by_status)}
         return {str(status): found.get(status, 0) for status in TaskStatus}
 
+    def oldest(self) -> datetime | None:
+        found = self._connection.execute(
+            select(func.min(_held.created_at)).where(_held.status.in_(OPEN))
+        ).scalar_one()
+        return None if found is None else utc(found)
+
 
 def _chosen(now: datetime, limit: int, after: str) -> CTE:
     """Return the ids of tasks locked for one worker, tenants in turn.
@@ -181,7 +187,7 @@ def _chosen(now: datetime, limit: int, after: str) -> CTE:
     """
     is_ready = and_(
         # Repeats the partial index's condition, which the planner cannot infer from the rest.
-        _held.status.in_([TaskStatus.PENDING, TaskStatus.LEASED]),
+        _held.status.in_(OPEN),
         or_(
             and_(_held.status == TaskStatus.PENDING, _held.due_at <= now),
             and_(_held.status == TaskStatus.LEASED, _held.leased_until <= now),

@@ -273,6 +273,20 @@ def test_a_task_given_back_is_due_again_and_an_outage_takes_the_attempt_back(
     assert (again.attempts, again.last_error) == (attempts, "503")
 
 
+def test_the_oldest_task_is_one_that_is_not_over(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        assert tx.tasks.oldest() is None
+        tx.tasks.add([task(f"r{n}", created_at=later(n)) for n in range(3)])
+        assert tx.tasks.oldest() == NOON
+    first, second, _ = [one.task_id or 0 for one in lease(ledger, "w", after_s=9)]
+    with ledger.begin() as tx:
+        assert tx.tasks.oldest() == NOON
+        tx.tasks.finish(first, worker="w")
+        assert tx.tasks.oldest() == later(1)
+        tx.tasks.bury(second, worker="w", error="gone")
+        assert tx.tasks.oldest() == later(2)
+
+
 def test_tasks_are_put_off_together_and_those_of_others_stay(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         tx.tasks.add([task(f"r{n}") for n in range(4)])
