@@ -122,7 +122,7 @@ class _ProcessRoutes:
         metrics.set("state_version", self._context.live.version())
         try:
             with self._context.ledger.begin() as tx:
-                metrics.observe_ledger(tx)
+                metrics.observe_ledger(tx, now=self._context.clock.now())
         except StoreUnavailable:
             metrics.count("scrapes_without_ledger")
         return Response(metrics.render(), media_type=CONTENT_TYPE)

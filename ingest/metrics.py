@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
 from prometheus_client import (
     CollectorRegistry,
@@ -52,6 +53,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "state_version": ("Routing state this process serves, 0 for none", ()),
     "expert_failing": ("1 while an expert is paused for failing calls", ("expert",)),
     "judge_tasks": ("Judge tasks by status", ("status",)),
+    "judge_oldest_seconds": ("Age of the oldest judge task pending or leased, 0 for none", ()),
     "spooled_decisions": ("Decisions made without the ledger that it has not got yet", ()),
     "stream_lag": (
         "Events of a partition read here that wait behind the last poll",
@@ -119,7 +121,7 @@ class Metrics:
             bounded = self._bounded("decision_seconds", {"phase": phase})
             self._phases.labels(**bounded).observe(microseconds / 1e6)
 
-    def observe_ledger(self, tx: Transaction) -> None:
+    def observe_ledger(self, tx: Transaction, *, now: datetime) -> None:
         """Bring what the ledger knows up to date; called when someone looks."""
         active = tx.states.active()
         if active is not None:
@@ -127,6 +129,8 @@ class Metrics:
             self.set("labels_effective", active.effective_labels)
         for status, tasks in tx.tasks.counts().items():
             self.set("judge_tasks", tasks, status=status)
+        oldest = tx.tasks.oldest() or now
+        self.set("judge_oldest_seconds", max(0.0, (now - oldest).total_seconds()))
         for expert in tx.experts.all():
             if expert.health.episodes:  # of the others there is nothing to say
                 self.set("expert_failing", float(expert.is_failing), expert=expert.name)

@@ -105,14 +105,14 @@ class JudgeWorker:
         try:
             return self._judged(task, last_try=task.attempts >= MAX_ATTEMPTS)
         except JudgeUnavailable as outage:
-            self._batch.give_back(task, str(outage), counts=False, wait_s=outage.retry_after_s)
+            self._batch.put_off(task, str(outage), wait_s=outage.retry_after_s)
         except ExpertUnavailable as silent:
-            self._batch.give_back(task, str(silent), counts=True)
+            self._batch.give_back(task, str(silent))
         except StoreError:
             raise
         except Exception as unexpected:  # noqa: BLE001  one task's problem is not the worker's end
             # By type alone: a message may quote the prompt or an answer.
-            self._batch.give_back(task, f"unexpected {type(unexpected).__name__}", counts=True)
+            self._batch.give_back(task, f"unexpected {type(unexpected).__name__}")
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:

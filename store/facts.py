@@ -233,6 +233,15 @@ class Calls(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOff:
+    """A leased task that is to be tried again, its attempt not counted."""
+
+    task_id: int
+    due_at: datetime
+    error: str
+
+
 class Tasks(Protocol):
     """Judge tasks, leased with ``FOR UPDATE SKIP LOCKED``."""
 
@@ -240,9 +249,14 @@ class Tasks(Protocol):
         """Store tasks; a request has one per purpose and set of experts. Return how many new."""
         ...
 
-    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
-        """Lease up to ``limit`` tasks that are pending and due, or leased and expired, oldest
-        first; ``attempts`` goes up by one. No task is leased to two workers at once.
+    def lease(
+        self, *, worker: str, now: datetime, lease_s: float, limit: int, after: str = ""
+    ) -> list[JudgeTask]:
+        """Lease up to ``limit`` tasks that are pending and due, or leased and expired;
+        ``attempts`` goes up by one. No task is leased to two workers at once.
+
+        Tenants take turns in the order of their names, from the one behind ``after``, so that
+        10,000 tasks of one keep no other waiting; a tenant's own go oldest first.
         """
         ...
 
@@ -259,6 +273,12 @@ class Tasks(Protocol):
     ) -> None:
         """Return the task to pending, not before ``due_at``; ``counts=False`` (an outage) takes
         the attempt back. Raises ``LeaseLost``.
+        """
+        ...
+
+    def put_off(self, tasks: Sequence[PutOff], *, worker: str) -> set[int]:
+        """Return all these tasks to pending as ``give_back`` does one in an outage; leave out those
+        whose lease is no longer this worker's. Return the ids of the others.
         """
         ...
 
@@ -280,6 +300,10 @@ class Tasks(Protocol):
 
         Labels that they brought stay, and so does the watermark.
         """
+        ...
+
+    def oldest(self) -> datetime | None:
+        """Return when the oldest task that is pending or leased was made, None without any."""
         ...
 
 

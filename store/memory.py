@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from store.clock import Clock, SystemClock
 from store.memory_calls import MemoryCalls
-from store.memory_facts import MemoryDecisions, MemoryResponses, MemoryTasks
+from store.memory_facts import MemoryDecisions, MemoryResponses
 from store.memory_judging import MemoryJudging
 from store.memory_labels import MemoryLabels
 from store.memory_money import MemoryMoney
@@ -20,6 +20,7 @@ from store.memory_pool import (
     MemoryStates,
 )
 from store.memory_tables import Journal, Tables
+from store.memory_tasks import MemoryTasks
 from store.memory_upkeep import MemoryUpkeep
 
 

@@ -207,6 +207,10 @@ class TaskStatus(StrEnum):
     DEAD = "dead"
 
 
+OPEN = (TaskStatus.PENDING, TaskStatus.LEASED)
+"""What is still to be judged."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeTask:
     """Judge these experts against the reference on one sampled request."""

@@ -6,11 +6,23 @@ import json
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, and_, delete, func, or_, select, update
+from sqlalchemy import (
+    CTE,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from store.errors import LeaseLost
+from store.facts import PutOff
 from store.newer import known_or_newer
 from store.postgres.batch import arrays, given, value
 from store.postgres.notify import announce
@@ -19,6 +31,7 @@ from store.postgres.rows import utc
 from store.postgres.tables import awaited_labels, judge_tasks
 from store.records import (
     DEFAULT_TENANT,
+    OPEN,
     TRAFFIC,
     AuditEntry,
     ExpertId,
@@ -26,7 +39,11 @@ from store.records import (
     RequestId,
     TaskStatus,
 )
+from store.turns import in_turn
 from store.upkeep import RETRIED
+
+AT_THE_SAME_TIME = 16
+"""Workers that may lease at the same instant and each find a full batch, of one tenant's tasks."""
 
 _held = judge_tasks.c
 _WRITTEN = (
@@ -49,6 +66,32 @@ def _add_in_key_order() -> ReturningInsert[tuple[int]]:
 
 
 _ADD = _add_in_key_order()
+_PUT_OFF_BY = (_held.task_id, _held.due_at, _held.last_error)
+
+
+def _put_off() -> ReturningUpdate[tuple[int]]:
+    rows = given(_PUT_OFF_BY)
+    mine = and_(
+        _held.task_id == rows.c.task_id,
+        _held.status == TaskStatus.LEASED,
+        _held.leased_by == bindparam("worker"),
+    )
+    return (
+        update(judge_tasks)
+        .where(mine)
+        .values(
+            status=TaskStatus.PENDING,
+            attempts=_held.attempts - 1,
+            due_at=rows.c.due_at,
+            last_error=rows.c.last_error,
+            leased_by=None,
+            leased_until=None,
+        )
+        .returning(_held.task_id)
+    )
+
+
+_PUT_OFF = _put_off()
 
 
 class PostgresTasks:
@@ -66,23 +109,12 @@ class PostgresTasks:
             announce(self._connection, "tasks")
         return new
 
-    def lease(self, *, worker: str, now: datetime, lease_s: float, limit: int) -> list[JudgeTask]:
-        is_ready = or_(
-            and_(_held.status == TaskStatus.PENDING, _held.due_at <= now),
-            and_(_held.status == TaskStatus.LEASED, _held.leased_until <= now),
-        )
-        chosen = (
-            select(_held.task_id)
-            # Repeats the partial index's condition, which the planner cannot infer from is_ready.
-            .where(_held.status.in_([TaskStatus.PENDING, TaskStatus.LEASED]), is_ready)
-            .order_by(_held.created_at, _held.task_id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("chosen")
-        )
+    def lease(
+        self, *, worker: str, now: datetime, lease_s: float, limit: int, after: str = ""
+    ) -> list[JudgeTask]:
         leased = (
             update(judge_tasks)
-            .where(_held.task_id.in_(select(chosen.c.task_id)))
+            .where(_held.task_id.in_(select(_chosen(now, limit, after).c.task_id)))
             .values(
                 status=TaskStatus.LEASED,
                 attempts=_held.attempts + 1,
@@ -92,7 +124,7 @@ class PostgresTasks:
             .returning(judge_tasks)
         )
         tasks = [_task(row) for row in self._connection.execute(leased).mappings()]
-        return sorted(tasks, key=lambda task: (task.created_at, task.task_id))
+        return in_turn(tasks, after=after)
 
     def renew(self, task_id: int, *, worker: str, now: datetime, lease_s: float) -> None:
         self._change(task_id, worker, {"leased_until": now + timedelta(seconds=lease_s)})
@@ -106,6 +138,16 @@ class PostgresTasks:
         attempts = _held.attempts if counts else _held.attempts - 1
         pending = {"status": TaskStatus.PENDING, "attempts": attempts, "due_at": due_at}
         self._release(task_id, worker, pending | {"last_error": error})
+
+    def put_off(self, tasks: Sequence[PutOff], *, worker: str) -> set[int]:
+        if not tasks:
+            return set()
+        rows = [
+            {"task_id": one.task_id, "due_at": one.due_at, "last_error": one.error} for one in tasks
+        ]
+        sent = arrays(rows, _PUT_OFF_BY)
+        returned = self._connection.execute(_PUT_OFF, sent | {"worker": worker})
+        return {row.task_id for row in returned}
 
     def bury(self, task_id: int, *, worker: str, error: str) -> None:
         self._settle(task_id, worker, {"status": TaskStatus.DEAD, "last_error": error})
@@ -160,6 +202,43 @@ class PostgresTasks:
             entry = AuditEntry(actor=actor, action=RETRIED, detail={"tasks": tasks}, at=now)
             PostgresOperations(self._connection).audit(entry)
         return tasks
+
+    def oldest(self) -> datetime | None:
+        found = self._connection.execute(
+            select(func.min(_held.created_at)).where(_held.status.in_(OPEN))
+        ).scalar_one()
+        return None if found is None else utc(found)
+
+
+def _chosen(now: datetime, limit: int, after: str) -> CTE:
+    """Return the ids of tasks locked for one worker, tenants in turn.
+
+    Every open task is read to number those of each tenant: of 100,000 that wait, of 50 tenants, a
+    lease takes about 90 ms, half of it to sort them (EXPLAIN ANALYZE on 2 cores).
+    """
+    is_ready = and_(
+        # Repeats the partial index's condition, which the planner cannot infer from the rest.
+        _held.status.in_(OPEN),
+        or_(
+            and_(_held.status == TaskStatus.PENDING, _held.due_at <= now),
+            and_(_held.status == TaskStatus.LEASED, _held.leased_until <= now),
+        ),
+    )
+    tenant = func.coalesce(_held.tenant, DEFAULT_TENANT).collate("C")
+    turn = func.row_number().over(partition_by=tenant, order_by=(_held.created_at, _held.task_id))
+    numbered = select(_held.task_id, tenant.label("tenant"), turn.label("turn")).where(is_ready)
+    rows = numbered.subquery("numbered")
+    first = select(rows).where(rows.c.turn <= limit * AT_THE_SAME_TIME).cte("first")
+    name = first.c.tenant
+    return (
+        select(_held.task_id)
+        .join(first, first.c.task_id == _held.task_id)
+        .where(is_ready)  # again: another worker may have leased it since it was numbered
+        .order_by(first.c.turn, name <= after, name)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=judge_tasks)
+        .cte("chosen")
+    )
 
 
 def _row(task: JudgeTask) -> dict[str, object]:

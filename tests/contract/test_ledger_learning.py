@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from store.errors import LeaseLost
-from store.facts import ResponseOutcome
+from store.facts import PutOff, ResponseOutcome
 from store.ledger import Ledger
 from store.records import (
     ExpertId,
@@ -162,6 +162,48 @@ def test_tasks_are_leased_oldest_first_and_count_their_attempts(ledger: Ledger) 
     assert lease(ledger, "other") == []
 
 
+def named(tasks: list[JudgeTask]) -> list[str]:
+    return [str(one.request_id) for one in tasks]
+
+
+def test_tenants_take_turns_from_the_one_behind_the_last(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        for name, count in (("big", 30), ("Large", 30), ("small", 3)):
+            tx.tasks.add(
+                [task(f"{name}{n}", created_at=later(n), tenant=name) for n in range(count)]
+            )
+        tx.tasks.add([task("small-old", created_at=later(-9), tenant="small")])
+
+    def next_after(tenant: str, limit: int) -> list[str]:
+        with ledger.begin() as tx:
+            now = later(99)
+            return named(tx.tasks.lease(worker="w", now=now, lease_s=60, limit=limit, after=tenant))
+
+    # By code point, whatever the database's collation: capitals first.
+    assert next_after("", 4) == ["Large0", "big0", "small-old", "Large1"]
+    assert next_after("Large", 4) == ["big1", "small0", "Large2", "big2"]
+    assert next_after("zzz", 2) == ["Large3", "big3"]
+    assert next_after("big", 7) == [
+        "small1",
+        "Large4",
+        "big4",
+        "small2",
+        "Large5",
+        "big5",
+        "Large6",
+    ]
+
+
+def test_a_tenant_with_a_few_tasks_is_served_though_another_has_thousands_older(
+    ledger: Ledger,
+) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task(f"a{n}", created_at=later(-99), tenant="a") for n in range(2_000)])
+        tx.tasks.add([task(f"z{n}", tenant="z") for n in range(3)])
+    found = lease(ledger, "w", limit=6)
+    assert [one.tenant for one in found] == ["a", "z"] * 3
+
+
 def test_concurrent_workers_never_share_a_task(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         tx.tasks.add([task(f"r{n}") for n in range(40)])
@@ -231,6 +273,44 @@ def test_a_task_given_back_is_due_again_and_an_outage_takes_the_attempt_back(
     assert lease(ledger, "w2", after_s=29) == []
     [again] = lease(ledger, "w2", after_s=30)
     assert (again.attempts, again.last_error) == (attempts, "503")
+
+
+def test_the_oldest_task_is_one_that_is_not_over(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        assert tx.tasks.oldest() is None
+        tx.tasks.add([task(f"r{n}", created_at=later(n)) for n in range(3)])
+        assert tx.tasks.oldest() == NOON
+    first, second, _ = [one.task_id or 0 for one in lease(ledger, "w", after_s=9)]
+    with ledger.begin() as tx:
+        assert tx.tasks.oldest() == NOON
+        tx.tasks.finish(first, worker="w")
+        assert tx.tasks.oldest() == later(1)
+        tx.tasks.bury(second, worker="w", error="gone")
+        assert tx.tasks.oldest() == later(2)
+
+
+def test_tasks_are_put_off_together_and_those_of_others_stay(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task(f"r{n}") for n in range(4)])
+    mine = [one.task_id or 0 for one in lease(ledger, "w1", limit=2)]
+    [theirs, *_] = [one.task_id or 0 for one in lease(ledger, "w2", limit=1)]
+    with ledger.begin() as tx:
+        assert tx.tasks.put_off([], worker="w1") == set()
+        returned = [
+            PutOff(task_id=task_id, due_at=later(30 + n), error=f"away {n}")
+            for n, task_id in enumerate([*mine, theirs, 999])
+        ]
+        assert tx.tasks.put_off(returned, worker="w1") == set(mine)
+        assert tx.tasks.put_off(returned, worker="w1") == set()
+        assert tx.tasks.counts() == {"pending": 3, "leased": 1, "done": 0, "dead": 0}
+    assert [one.request_id for one in lease(ledger, "w3", after_s=29)] == ["r3"]
+    [first] = lease(ledger, "w3", after_s=30)
+    [second] = lease(ledger, "w3", after_s=31)
+    assert [one.task_id for one in (first, second)] == mine
+    assert [(one.attempts, one.last_error) for one in (first, second)] == [
+        (1, "away 0"),
+        (1, "away 1"),
+    ]
 
 
 def test_a_buried_task_stays_counted_and_is_never_leased_again(ledger: Ledger) -> None:

@@ -281,7 +281,7 @@ def test_the_operator_sees_it_in_the_list_and_in_the_metrics(world: World) -> No
     world.look()
     metrics = Metrics()
     with world.ledger.begin() as tx:
-        metrics.observe_ledger(tx)
+        metrics.observe_ledger(tx, now=NOON)
     assert b'steersman_expert_failing{expert="cheap"} 1.0' in metrics.render()
     assert b'expert="strong"' not in metrics.render()
     said = trouble(world.of().health)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from openai._constants import MAX_RETRY_AFTER_DELAY
 
-from judge.batch import BATCH, LEASE_S, MAX_ATTEMPTS, RETRY_AFTER_S
+from judge.batch import BATCH, LEASE_S, LONGEST_RETRY_S, MAX_ATTEMPTS, RETRY_AFTER_S, retry_after_s
 from judge.paced import LONGEST_WAIT_S
 from judge.pairs import UNREADABLE_TRIES, UNRELATED_RETRY_S, Panel
 from judge.port import Judge, Question, Reply
@@ -22,9 +22,11 @@ from online.clients import Answer
 from online.learner import LabelWindow
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, StoreUnavailable, VerdictUnreadable
+from store.facts import PutOff
 from store.judging import Quarantine
 from store.memory import MemoryLedger
 from store.memory_labels import MemoryLabels
+from store.memory_tasks import MemoryTasks
 from store.records import (
     PROBE,
     Expert,
@@ -208,6 +210,49 @@ def test_a_task_waits_as_long_as_the_judge_rests() -> None:
     assert bench.worker(ScriptedJudge()).step() == 1
 
 
+def test_a_batch_that_meets_an_outage_goes_back_at_once_and_its_worker_rests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    returned: list[int] = []
+    put_off = MemoryTasks.put_off
+
+    def noted(held: MemoryTasks, tasks: Sequence[PutOff], *, worker: str) -> set[int]:
+        returned.append(len(tasks))
+        return put_off(held, tasks, worker=worker)
+
+    bench = Bench(2 * BATCH)
+    judge = ScriptedJudge(*[JudgeUnavailable("away")] * BATCH)
+    worker = bench.worker(judge)
+    monkeypatch.setattr(MemoryTasks, "put_off", noted)
+    assert worker.step() == BATCH
+    assert [count for count in returned if count] == [BATCH]
+    assert bench.counts() == {"pending": 2 * BATCH}
+    assert worker.step() == 0
+    bench.clock.advance(RETRY_AFTER_S)
+    assert [worker.step(), worker.step()] == [BATCH, BATCH]
+    assert bench.counts() == {"done": 2 * BATCH}
+
+
+def test_an_outage_for_one_task_alone_lets_no_worker_rest() -> None:
+    bench = Bench(BATCH + 1)
+    worker = bench.worker(ScriptedJudge(*[None] * 4, JudgeUnavailable("its tenant's budget")))
+    assert [worker.step(), worker.step()] == [BATCH, 1]
+    assert bench.counts() == {"done": BATCH, "pending": 1}
+
+
+def test_each_failure_doubles_the_wait_up_to_a_limit_and_no_two_tasks_wait_alike() -> None:
+    def wait_s(task_id: int, attempts: int) -> float:
+        return retry_after_s(task(task_id=task_id, attempts=attempts))
+
+    for attempts, longest in ((0, 10.0), (1, 10.0), (2, 20.0), (4, 80.0), (5, 120.0), (99, 120.0)):
+        waits = [wait_s(task_id, attempts) for task_id in range(200)]
+        assert longest / 2 <= min(waits) < 0.55 * longest
+        assert 0.95 * longest < max(waits) <= longest
+        assert len(set(waits)) == 200
+    assert wait_s(7, 2) == wait_s(7, 2)
+    assert wait_s(7, 5) != wait_s(7, 6)
+
+
 def test_a_surprise_about_one_task_gives_it_back_and_ends_no_worker(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -330,6 +375,33 @@ def test_the_neighbours_of_a_task_begun_before_wait_uncounted_and_keep_their_err
     assert [(t.request_id, t.attempts) for t in waiting] == [("r1", 2), ("r2", 2)]
 
 
+def test_a_worker_goes_on_with_the_tenant_behind_the_last() -> None:
+    bench = Bench(0)
+    names = [f"t{n:02}" for n in range(BATCH + 4)]
+    with bench.ledger.begin() as tx:
+        for name in names:
+            tx.tasks.add([task(f"{name}-{n}", tenant=name, experts=()) for n in range(9)])
+    worker = bench.worker(ScriptedJudge())
+    for _ in range(2):
+        worker.step()
+    with bench.ledger.begin() as tx:
+        rest = tx.tasks.lease(worker="look", now=bench.clock.now(), lease_s=9.0, limit=999)
+    left = Counter(one.tenant for one in rest)
+    assert left == {name: 7 if number < BATCH - 4 else 8 for number, name in enumerate(names)}
+
+
+def test_a_task_begun_before_waits_for_the_new_ones_of_tenants_before_it() -> None:
+    bench = Bench(3)
+    with bench.ledger.begin() as tx:
+        tx.tasks.lease(worker="gone", now=bench.clock.now(), lease_s=1.0, limit=1)
+        tx.tasks.add([task("a1", tenant="a", experts=())])
+    bench.clock.advance(1.0)
+    worker = bench.worker(ScriptedJudge())
+    with bench.ledger.begin() as tx:
+        assert tx.tasks.counts()["leased"] == 1
+    assert [worker.step() for _ in range(3)] == [1, 1, 2]
+
+
 def killed() -> None:
     raise Killed
 
@@ -344,10 +416,10 @@ def test_a_ledger_that_is_away_is_no_tasks_fault() -> None:
 def test_an_expert_that_stays_silent_counts_as_a_loss_and_costs_no_other() -> None:
     bench = Bench()
     bench.silent.add(MID)
-    for attempt in range(MAX_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         assert bench.labels() == []
         assert bench.worker(ScriptedJudge()).step() == 1
-        bench.clock.advance(RETRY_AFTER_S * (attempt + 1))
+        bench.clock.advance(LONGEST_RETRY_S)
     assert bench.counts() == {"dead": 1}
     found = outcomes(bench.labels())
     assert found.pop(MID) == (0, None)
@@ -451,9 +523,9 @@ def test_a_lease_lost_while_an_expert_was_silent_stops_nobody(
 ) -> None:
     bench = Bench()
     bench.silent.add(MID)
-    for attempt in range(attempts - 1):
+    for _ in range(attempts - 1):
         bench.worker(ScriptedJudge()).step()
-        bench.clock.advance(RETRY_AFTER_S * (attempt + 1))
+        bench.clock.advance(LONGEST_RETRY_S)
 
     class Slow(Client):
         def ask(self, request_id: RequestId, prompt: str) -> Answer:

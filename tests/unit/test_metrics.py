@@ -12,6 +12,7 @@ from store.memory import MemoryLedger
 from store.records import Reason
 from tests import factories
 from tests.contract.apache_kafka import free_ports
+from tests.factories import NOON, later, task
 
 
 def value_of(metrics: Metrics, series: str) -> float:
@@ -93,12 +94,19 @@ def test_what_a_gauge_forgets_is_not_shown() -> None:
 def test_the_ledger_is_looked_at_when_asked() -> None:
     metrics = Metrics()
 
-    with MemoryLedger().begin() as tx:
-        metrics.observe_ledger(tx)
+    ledger = MemoryLedger()
+    with ledger.begin() as tx:
+        metrics.observe_ledger(tx, now=NOON)
 
     assert value_of(metrics, 'steersman_judge_tasks{status="dead"}') == 0.0
+    assert value_of(metrics, "steersman_judge_oldest_seconds") == 0.0
     assert value_of(metrics, "steersman_labels_total") == 0.0
     assert value_of(metrics, "steersman_outbox_unmarked") == 0.0
+    with ledger.begin() as tx:
+        tx.tasks.add([task(), task("r2", created_at=later(9))])
+        metrics.observe_ledger(tx, now=later(60))
+    assert value_of(metrics, 'steersman_judge_tasks{status="pending"}') == 2.0
+    assert value_of(metrics, "steersman_judge_oldest_seconds") == 60.0
 
 
 def test_a_role_without_http_answers_scrapes_on_the_loopback_address_until_it_ends() -> None:
