@@ -16,9 +16,13 @@ from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
 from store.postgres.ledger import PostgresLedger
 from tests import fake_endpoints
+from tests.contract.kafka_fixtures import apache_kafka, apache_kafka_jars
 from tests.contract.legs import COLLECTED, LEGS
 from tests.factories import NOON
 from tests.fake_endpoints import Endpoints
+
+__all__ = ["apache_kafka", "apache_kafka_jars"]
+"""Here, and imported nowhere else: each module that imports a fixture gets a broker of its own."""
 
 # The same examples every time, and no deadline: a busy machine is not a counterexample.
 hypothesis.settings.register_profile("steersman", derandomize=True, deadline=None, database=None)

@@ -20,8 +20,6 @@ from ingest.ports import Event, EventSink, EventSource, Outbound
 from ingest.topics import KafkaSettings, ReceivedEvent
 from store.errors import BrokerUnavailable
 from tests.contract.kafka_fixtures import (
-    apache_kafka,
-    apache_kafka_jars,
     apache_settings,
     embedded_broker,
     kafka_settings,
@@ -29,8 +27,6 @@ from tests.contract.kafka_fixtures import (
 from tests.contract.legs import COLLECTED, LEGS
 
 __all__ = [
-    "apache_kafka",
-    "apache_kafka_jars",
     "apache_settings",
     "embedded_broker",
     "kafka_settings",

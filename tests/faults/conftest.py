@@ -15,11 +15,10 @@ from store.postgres import migrate
 from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
 from tests.contract.apache_kafka import ApacheKafka
-from tests.contract.kafka_fixtures import apache_kafka_jars, settings_of
+from tests.contract.kafka_fixtures import settings_of
 from tests.faults.replays import Replay
 from tests.faults.streaming import PROMPTS_SENT
 
-__all__ = ["apache_kafka_jars"]
 _POSTGRES = {"fsync": "off", "shared_buffers": "64MB"}
 """Nothing here cuts the power: what the kernel has survives."""
 _MEMORY = Path("/dev/shm")  # noqa: S108

@@ -12,11 +12,10 @@ import pytest
 from online.snapshot import load_state
 from store.postgres.ledger import PostgresLedger
 from tests.contract.apache_kafka import ApacheKafka
-from tests.contract.kafka_fixtures import apache_kafka, apache_kafka_jars, settings_of
+from tests.contract.kafka_fixtures import settings_of
 from tests.faults.site import ROLES, Site
 from tests.integration.backups import dump, restore
 
-__all__ = ["apache_kafka", "apache_kafka_jars"]
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.slow]
 BEFORE, LOST, MEANWHILE = 80, 60, 20
 ALL = BEFORE + LOST + MEANWHILE

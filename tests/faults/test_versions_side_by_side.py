@@ -18,11 +18,10 @@ import pytest
 from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
 from tests.contract.apache_kafka import ApacheKafka, must_run
-from tests.contract.kafka_fixtures import apache_kafka, apache_kafka_jars, settings_of
+from tests.contract.kafka_fixtures import settings_of
 from tests.faults.site import ROLES, Site
 from tests.integration.composed import ROOT
 
-__all__ = ["apache_kafka", "apache_kafka_jars"]
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.slow]
 EARLIER = "324c54d47b3c"
 """The version that upgrades are tested from; move it with each release."""

@@ -15,10 +15,9 @@ from ingest.ports import Event, EventSource, Outbound
 from ingest.topics import KafkaSettings
 from store.errors import BrokerUnavailable
 from tests.contract.apache_kafka import PASSWORD, USER, ApacheKafka
-from tests.contract.kafka_fixtures import apache_kafka, apache_kafka_jars, settings_of
+from tests.contract.kafka_fixtures import settings_of
 from tests.contract.test_event_source import read
 
-__all__ = ["apache_kafka", "apache_kafka_jars"]
 pytestmark = pytest.mark.kafka
 REASONS = {
     "sasl_password": ["SaslAuthenticationFailedError"],

@@ -34,7 +34,6 @@ from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
 from tests.calls import ask
 from tests.contract.apache_kafka import POM, ApacheKafka, free_ports
-from tests.contract.kafka_fixtures import apache_kafka_jars
 from tests.integration.composed import (
     DOCKERFILE,
     ROOT,
@@ -48,8 +47,6 @@ from tests.integration.composed import (
     variables,
 )
 from tests.waiting import until
-
-__all__ = ["apache_kafka_jars"]
 
 PASSWORD = "p@ss/w:rd %41#?"  # noqa: S105  what would break in a URL
 GIVEN = {"POSTGRES_PASSWORD": PASSWORD}
