@@ -15,14 +15,15 @@ from datetime import datetime
 from judge.answers import Gathered
 from judge.checks import Check, read_check
 from judge.rules import Rule, check_for
-from judge.sandbox import run_tests
+from judge.sandbox import Trial, run_tests
+from judge.trial import Reason
 from judge.verifiers import grade
 from store.errors import EventRejected
 from store.records import VERIFIER, ExpertId, JudgeTask, Label
 
 log = logging.getLogger(__name__)
 
-VERSION = f"{VERIFIER}1"
+VERSION = f"{VERIFIER}2"
 """Of every verifier's labels; changes when one of them grades any answer otherwise."""
 _ROUNDING = 1e-9
 
@@ -43,20 +44,29 @@ class Verifier:
         self, gathered: Gathered, *, before_each: Callable[[], None]
     ) -> dict[ExpertId, float] | None:
         """Return every answer's grade in [0, 1]; None if there is no check or one answer cannot be
-        graded. ``before_each`` is called first: tests may run for half a minute.
+        graded. ``before_each`` is called first: tests may run for some minutes.
+
+        An answer that the tests came to nothing with fails them if another one passes: then it is
+        the answer that they cannot be carried out on, and no answer may choose a judge instead.
         """
         check = self._check(gathered)
         if check is None:
             return None
         found: dict[ExpertId, float] = {}
+        open_by_itself: list[ExpertId] = []
         for expert, answer in gathered.answers.items():
             before_each()
-            graded = None if answer.text is None else grade(check, answer.text, run_tests=_tested)
-            if graded is None:
-                facts = {"check": type(check).__name__, "expert": expert}
-                log.info("judge.cannot_verify", extra=facts)
+            trials = _Trials()
+            graded = None if answer.text is None else grade(check, answer.text, run_tests=trials)
+            if graded is None and not trials.came_to_nothing:
+                _leave_to_the_judge(check, expert)
                 return None
-            found[expert] = graded
+            if graded is None:
+                open_by_itself.append(expert)
+            found[expert] = graded or 0.0
+        if open_by_itself and 1.0 not in found.values():
+            _leave_to_the_judge(check, open_by_itself[0])
+            return None
         return found
 
     def _check(self, gathered: Gathered) -> Check | None:
@@ -101,8 +111,26 @@ def labels_of_grades(
     return [label(expert, score) for expert, score in grades.items()] + silent
 
 
-def _tested(code: str, tests: str) -> bool | None:
-    trial = run_tests(code, tests)
-    if trial.passed is None:
-        log.warning("judge.tests_undecided", extra={"why": trial.why})
-    return trial.passed
+class _Trials:
+    """Runs the trials of one answer, of each way to read it."""
+
+    def __init__(self) -> None:
+        self._ended: list[Trial] = []
+
+    def __call__(self, code: str, tests: str) -> bool | None:
+        trial = run_tests(code, tests)
+        self._ended.append(trial)
+        if trial.passed is None:
+            log.warning("judge.tests_undecided", extra={"why": trial.why})
+        return trial.passed
+
+    @property
+    def came_to_nothing(self) -> bool:
+        """Return whether code ran, and no reading of the answer passed."""
+        ran = all(trial.why is not Reason.NOT_LOCKED_IN for trial in self._ended)
+        return bool(self._ended) and ran and not any(trial.passed for trial in self._ended)
+
+
+def _leave_to_the_judge(check: Check, expert: ExpertId) -> None:
+    facts = {"check": type(check).__name__, "expert": expert}
+    log.info("judge.cannot_verify", extra=facts)
