@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from judge.answers import Gathered
+from judge.answers import Gathered, Known
 from judge.checks import Check, read_check
 from judge.rules import Rule, check_for
 from judge.sandbox import Trial, run_tests
@@ -39,6 +39,10 @@ class Verifier:
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self._rules = rules
+
+    def has_check(self, known: Known) -> bool:
+        """Return whether there is a check for the task, so that it may need no judge."""
+        return self._check(known) is not None
 
     def grades(
         self, gathered: Gathered, *, before_each: Callable[[], None]
@@ -69,11 +73,11 @@ class Verifier:
             return None
         return found
 
-    def _check(self, gathered: Gathered) -> Check | None:
-        if gathered.check is None:
-            return check_for(self._rules, tenant=gathered.tenant, prompt=gathered.prompt)
+    def _check(self, asked: Gathered | Known) -> Check | None:
+        if asked.check is None:
+            return check_for(self._rules, tenant=asked.tenant, prompt=asked.prompt)
         try:
-            return read_check(json.loads(gathered.check))
+            return read_check(json.loads(asked.check))
         except EventRejected as unknown:
             # Accepted by another version of this program.
             log.warning("judge.check_unknown", extra={"code": unknown.code})

@@ -12,7 +12,7 @@ from judge.batch import MAX_ATTEMPTS, Batch
 from judge.pairs import Pair, Pairs, Panel
 from judge.port import Judge
 from judge.records import Announce, Finished, Recorder
-from judge.verifying import Verifier, known_answer, labels_of_grades
+from judge.verifying import VERSION, Verifier, known_answer, labels_of_grades
 from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import (
@@ -116,27 +116,40 @@ class JudgeWorker:
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
-        panel = self._panel()  # first: a judge that is not configured costs no shadow answers
-        version = panel.version
         if not task.experts:
-            return self._nobody_to_judge(task, version)
+            return self._nobody_to_judge(task, self._panel().version)
+        known = self._answers.known(task)
+        if known is None:
+            gone = "the prompt is unknown or was erased, or its tenant is not judged"
+            return Finished(task=task, verdicts=(), labels=(), error=gone)
+        # Before anybody is asked: a judge that is not configured costs no shadow answers. What a
+        # check can grade waits for no judge, and is labelled by its rule if no answer ever comes.
+        panel = None if self._verifier.has_check(known) else self._panel()
+        version = panel.version if panel else VERSION
         if task.attempts > MAX_ATTEMPTS:
             ended = f"{MAX_ATTEMPTS} attempts ended without a result; the last: {task.last_error}"
             return self._finished(task, version, dict.fromkeys(task.experts), error=ended)
+        if not known.has_contestants:
+            left = "every expert to be judged left the pool before it answered: nothing to compare"
+            return Finished(task=task, verdicts=(), labels=(), error=left)
         try:
-            gathered = self._answers.gather(task, last_try=last_try)
+            gathered = self._answers.gather(task, known, last_try=last_try)
         except ExpertUnavailable as silent:
             if not last_try:
                 raise
             return self._finished(task, version, dict.fromkeys(task.experts), error=str(silent))
-        if gathered is None:
-            gone = "the prompt is unknown or was erased, or its tenant is not judged"
-            return Finished(task=task, verdicts=(), labels=(), error=gone)
+        return self._labelled(task, gathered, panel)
+
+    def _labelled(self, task: JudgeTask, gathered: Gathered, panel: Panel | None) -> Finished:
+        """Return the task's end once its answers are there: by its check if that can, else by the
+        panel. Raises ``JudgeUnavailable``.
+        """
         error = "; ".join(gathered.silent.values()) or None
         grades = self._verifier.grades(gathered, before_each=self._batch.keep)
         if grades is not None:
             graded = labels_of_grades(task, gathered, grades, now=self._clock.now())
             return Finished(task=task, verdicts=(), labels=tuple(graded), error=error)
+        panel = panel or self._panel()
         by_expert: dict[ExpertId, Sequence[Verdict] | None] = dict.fromkeys(gathered.silent)
         paid: list[Verdict] = []
         for pair, judges in self._pairs_of(task, gathered, panel):
@@ -144,7 +157,7 @@ class JudgeWorker:
             by_expert[pair.expert] = compared.verdicts if compared.is_readable else None
             paid += compared.verdicts
         return self._finished(
-            task, version, by_expert, paid, reference=gathered.reference, error=error
+            task, panel.version, by_expert, paid, reference=gathered.reference, error=error
         )
 
     def _pairs_of(

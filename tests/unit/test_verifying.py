@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from ingest.judging import verifier_of
 from judge import verifying
+from judge.batch import LONGEST_RETRY_S, MAX_ATTEMPTS
 from judge.pairs import Panel
 from judge.port import Question, Reply
 from judge.rules import read_rules
@@ -21,7 +23,7 @@ from judge.verifying import VERSION, Verifier
 from judge.worker import JudgeWorker
 from online.clients import Answer
 from store.clock import ManualClock
-from store.errors import ExpertUnavailable, SettingsInvalid
+from store.errors import ExpertUnavailable, JudgeUnavailable, SettingsInvalid
 from store.memory import MemoryLedger
 from store.policy import PolicySettings
 from store.records import Expert, ExpertId, JsonObject, Label, RequestId
@@ -77,7 +79,9 @@ class Bench:
         text: str = "What is the capital of France?",
         margin: float = 0.05,
     ) -> None:
-        self.ledger = MemoryLedger(clock=ManualClock(NOON))
+        self.clock = ManualClock(NOON)
+        self.ledger = MemoryLedger(clock=self.clock)
+        self.asked = Counter[ExpertId]()
         self.judge = CountingJudge()
         self.answers = answers
         given = decided("r0", text=text, due_experts=(CHEAP, MID))
@@ -90,15 +94,18 @@ class Bench:
             tx.responses.record([response("r0", text=answers[CHEAP])])
             tx.tasks.add([task("r0", experts=(CHEAP, MID))])
 
-    def run(self, verifier: Verifier | None = None) -> dict[ExpertId, Label]:
+    def run(
+        self, verifier: Verifier | None = None, *, panel: Callable[[], Panel] | None = None
+    ) -> dict[ExpertId, Label]:
         def client(member: Expert) -> Client:
+            self.asked[member.name] += 1
             return Client(self.answers[member.name])
 
         worker = JudgeWorker(
             self.ledger,
-            lambda: Panel((self.judge,)),
+            panel or (lambda: Panel((self.judge,))),
             client,
-            ManualClock(NOON),
+            self.clock,
             name="w",
             announce=lambda labels: [message(x.expert) for x in labels],
             publish=lambda _: None,
@@ -138,6 +145,38 @@ def test_one_answer_that_cannot_be_graded_leaves_all_to_the_judge() -> None:
     assert len(bench.judge.asked) == 4
     assert {question.reference_answer for question in bench.judge.asked} == {"Paris"}
     assert found(labels)[MID] == (1, 0.5)
+
+
+def test_what_a_check_grades_waits_for_no_judge() -> None:
+    def away() -> Panel:
+        raise JudgeUnavailable("in quarantine")
+
+    answers: dict[ExpertId, str | None] = {CHEAP: "Lyon", MID: "Paris", STRONG: "Paris"}
+    bench = Bench(answers, check=PARIS)
+    assert found(bench.run(panel=away)) == {CHEAP: (0, 0.0), MID: (1, 1.0), STRONG: (1, 1.0)}
+    unclear = Bench({**answers, MID: "Paris or Lyon"}, check=PARIS)
+    for _ in range(3):
+        assert unclear.run(panel=away) == {}
+        unclear.clock.advance(LONGEST_RETRY_S)
+    assert unclear.asked == Counter({MID: 1, STRONG: 1}), "answers are paid for once"
+    with unclear.ledger.begin() as tx:
+        assert tx.tasks.counts()["pending"] == 1
+    assert len(unclear.run()) == 3
+    without = Bench(answers)
+    assert without.run(panel=away) == {}
+    assert without.asked == Counter()
+
+
+def test_a_reference_that_stays_silent_loses_for_all_without_a_judge() -> None:
+    def away() -> Panel:
+        raise JudgeUnavailable("not configured")
+
+    bench = Bench({CHEAP: "Paris", MID: "Paris", STRONG: None}, check=PARIS)
+    for _ in range(MAX_ATTEMPTS):
+        labels = bench.run(panel=away)
+        bench.clock.advance(LONGEST_RETRY_S)
+    assert found(labels) == {CHEAP: (0, None), MID: (0, None)}
+    assert {label.judge_version for label in labels.values()} == {VERSION}
 
 
 def test_without_a_check_the_judge_is_asked_as_before() -> None:
