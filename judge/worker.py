@@ -66,8 +66,9 @@ class JudgeWorker:
         self._verifier = verifier or Verifier()
         recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
         self._batch = Batch(ledger, clock, recorder, worker=name)
-        self._answers = Answers(ledger, clients, clock, before_call=self._batch.keep)
-        self._pairs = Pairs(clock, before_call=self._batch.keep)
+        self._answers = Answers(ledger, clients, clock, before_call=self._before_call)
+        self._pairs = Pairs(clock, before_call=self._before_call)
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
@@ -81,9 +82,10 @@ class JudgeWorker:
         Once ``stop`` is set the rest of the batch goes back for another worker to take. In mode
         ``off`` tasks wait: judging costs money.
         """
+        self._stop = stop or threading.Event()
         leased = self._batch.lease()
         while True:
-            if stop is not None and stop.is_set():
+            if self._stop.is_set():
                 self._batch.give_rest_back("the worker was stopped")
             task = self._batch.next()
             if task is None:
@@ -92,6 +94,11 @@ class JudgeWorker:
                 self._batch.finish(done)
         self._batch.flush()
         return leased
+
+    def _before_call(self) -> None:
+        """Show that this worker does not hang, by asking whether to stop, and keep the task."""
+        self._stop.is_set()
+        self._batch.keep()
 
     def _handled(self, task: JudgeTask) -> Finished | None:
         """Return the finished task; None if it was given back or another worker has it."""
@@ -145,7 +152,7 @@ class JudgeWorker:
         panel. Raises ``JudgeUnavailable``.
         """
         error = "; ".join(gathered.silent.values()) or None
-        grades = self._verifier.grades(gathered, before_each=self._batch.keep)
+        grades = self._verifier.grades(gathered, before_each=self._before_call)
         if grades is not None:
             graded = labels_of_grades(task, gathered, grades, now=self._clock.now())
             return Finished(task=task, verdicts=(), labels=tuple(graded), error=error)
