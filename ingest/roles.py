@@ -31,6 +31,7 @@ from ingest.parking import Parking
 from ingest.spool import Spool
 from ingest.stream import BATCH, StreamWorker
 from ingest.topics import PROMPTS, READERS, RESPONSES, full_name
+from judge.batch import LONGEST_CALL_S
 from judge.patrol import Patrol
 from judge.probing import Prober
 from judge.spending import Purse, budgeted_clients
@@ -51,8 +52,8 @@ PROMPTS_AT_ONCE = 32
 them all by one routing state."""
 LEADER_RETRY_S = 2.0
 SLOW_S = 300.0
-"""How long a judge's task (calls of language models) and a learning step (fits of everything) may
-take before they count as hanging; both are far quicker as a rule."""
+"""How long a learning step (fits of everything) may take before it counts as hanging; it is far
+quicker as a rule. Who calls language models has ``LONGEST_CALL_S``: it asks before each call."""
 LEDGER_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ class Roles:
             self._ledger, self.traffic, self._settings.judges, self._clock, purse=purse
         )
         trusted = Trusted(panel, self._ledger, self._clock)
+        add = partial(self._crew.add, quiet_s=LONGEST_CALL_S)
         for number in range(1, self._settings.judge_workers + 1):
             worker = JudgeWorker(
                 self._ledger,
@@ -175,11 +177,11 @@ class Roles:
                 verifier=verifier_of(self._settings.judge_rules),
             )
             name = f"judge-{number}"
-            self._crew.add(name, partial(self._hinted, name, run=worker.run), quiet_s=SLOW_S)
+            add(name, partial(self._hinted, name, run=worker.run))
         patrol = Patrol(self._ledger, panel, self._clock, announce=announce_alert, send=publish)
-        self._crew.add("patrol", lambda stop: self._again("patrol", stop, patrol), quiet_s=SLOW_S)
+        add("patrol", lambda stop: self._again("patrol", stop, patrol))
         prober = Prober(self._ledger, clients, self._clock)
-        self._crew.add("prober", Sweeper(self._clock, [prober.step]).run, quiet_s=SLOW_S)
+        add("prober", lambda s: Sweeper(self._clock, [partial(prober.step, s)]).run(s))
 
     def learn(self) -> None:
         """Run learning, recalibration and upkeep while this process leads."""

@@ -43,15 +43,24 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class Known:
+    """What the ledger holds of a task, before anybody is asked."""
+
     prompt: str
     tenant: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
     missing: list[Expert]
+    """Who is still to be asked. Experts that were retired or paused since are not: nobody asks
+    them any more."""
     families: dict[ExpertId, str]
     check: str | None
     margin: float
+
+    @property
+    def has_contestants(self) -> bool:
+        """Return whether another expert than the reference answered, or can still be asked."""
+        return bool({*self.answers, *(one.name for one in self.missing)} - {self.reference})
 
 
 class Answers:
@@ -76,12 +85,10 @@ class Answers:
         self._clock = clock
         self._before_call = before_call
 
-    def gather(self, task: JudgeTask, *, last_try: bool) -> Gathered | None:
-        """Return the answers of the task's experts and of the reference.
+    def gather(self, task: JudgeTask, known: Known, *, last_try: bool) -> Gathered:
+        """Return the answers of the task's experts and of the reference; ask for what is missing.
 
-        None when nobody may see the prompt: it is unknown or was erased, or its tenant opted out
-        of judging. Experts that were retired or paused since are
-        left out: nobody asks them any more. Shadow answers are stored even if a later expert stays
+        Experts that left are left out. Shadow answers are stored even if a later expert stays
         silent: they have been paid for.
 
         Parameters
@@ -92,15 +99,15 @@ class Answers:
         Raises
         ------
         ExpertUnavailable
-            An expert did not answer (on the last try: the reference did not).
+            An expert did not answer (on the last try: the reference did not), or the reference has
+            left the pool.
         JudgeUnavailable
             The budget for shadow answers is spent.
         LeaseLost
             Another worker has the task.
         """
-        known = self._known(task)
-        if known is None:
-            return None
+        if known.reference not in {*known.answers, *(expert.name for expert in known.missing)}:
+            raise ExpertUnavailable(f"the reference {known.reference} has left the pool")
         asked: dict[ExpertId, Answer] = {}
         failed: list[FailedCall] = []
         silent: dict[ExpertId, str] = {}
@@ -127,7 +134,10 @@ class Answers:
             margin=known.margin,
         )
 
-    def _known(self, task: JudgeTask) -> _Known | None:
+    def known(self, task: JudgeTask) -> Known | None:
+        """Return what is known of a task; None when nobody may see the prompt: it is unknown or was
+        erased, or its tenant opted out of judging.
+        """
         with self._ledger.begin() as tx:
             decision = tx.decisions.find(task.request_id)
             prompt = tx.decisions.prompt_text(task.request_id)
@@ -153,11 +163,9 @@ class Answers:
                     answers[name] = Answer(text=found.text, cost_usd=found.cost_usd or 0.0)
                 elif expert is not None and expert.status not in _GONE:
                     missing.append(expert)
-            if decision.reference not in {*answers, *(expert.name for expert in missing)}:
-                raise ExpertUnavailable(f"the reference {decision.reference} has left the pool")
             policy = tx.policies.current()
             check = tx.decisions.prompt_check(task.request_id)
-        return _Known(
+        return Known(
             prompt=prompt,
             tenant=decision.tenant,
             reference=decision.reference,

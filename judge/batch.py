@@ -20,8 +20,9 @@ from store.records import JudgeTask, RequestId
 log = logging.getLogger(__name__)
 
 LEASE_S = 900.0
-"""Three quarters outlast the slowest call: the wait for a turn, every try at its longest, and the
-longest waits between them that an endpoint may ask for."""
+LONGEST_CALL_S = LEASE_S * 3 / 4
+"""Outlasts the slowest call: the wait for a turn, every try at its longest, and the longest waits
+between them that an endpoint may ask for; also the trials of one answer's code."""
 RETRY_AFTER_S = 10.0
 LONGEST_RETRY_S = 120.0
 MAX_ATTEMPTS = 5
@@ -31,7 +32,7 @@ FLUSH_S = 1.0
 
 
 class Batch:
-    """A worker's leases; no call is begun on less than three quarters of one."""
+    """A worker's leases; no call is begun on less than ``LONGEST_CALL_S`` of one."""
 
     def __init__(self, ledger: Ledger, clock: Clock, recorder: Recorder, *, worker: str) -> None:
         self._ledger = ledger

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 import threading
+from urllib.parse import urlsplit
 
 from judge.families import family_of
 from judge.port import Question, Reply
@@ -71,7 +73,8 @@ class LlmJudge:
     @property
     def version(self) -> str:
         held = "-structured" if self._schema else ""
-        return f"llm-{self._model}-{TEMPLATE_HASH}{held}"
+        place = place_hash(self._chat.endpoint.base_url)
+        return f"llm-{self._model}-{TEMPLATE_HASH}-{place}{held}"
 
     @property
     def family(self) -> str:
@@ -133,6 +136,17 @@ class LlmJudge:
             refuses_all = self._refuses_all
         if refuses_all:
             raise JudgeUnavailable(f"the judge refuses everything: {refuses_all}")
+
+
+def place_hash(base_url: str) -> str:
+    """Return a short hash of scheme, host, port and path: one name at two places is two judges.
+
+    Credentials and queries, which may hold some, are left out: a new key is no new judge.
+    """
+    url = urlsplit(base_url)
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    place = f"{url.scheme}://{url.hostname}:{port}{url.path.rstrip('/')}"
+    return hashlib.sha256(place.encode()).hexdigest()[:6]
 
 
 def _text(text: str | None, expert: str) -> str:

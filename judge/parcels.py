@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 
 
 def pack(  # noqa: PLR0911  one for each kind
@@ -15,10 +18,8 @@ def pack(  # noqa: PLR0911  one for each kind
     for scalar in (int, float, str):
         if isinstance(value, scalar):
             return scalar(value)
-    if isinstance(value, bytes | bytearray):
-        return ["bytes", value.hex()]
-    if isinstance(value, complex):
-        return ["complex", value.real, value.imag]
+    if isinstance(value, _PLAIN):
+        return _pack_plain(value)
     if isinstance(value, list | tuple | set | frozenset):
         name = next(name for name, kind in _COLLECTIONS.items() if isinstance(value, kind))
         return [name, *(pack(one, keep) for one in value)]
@@ -29,14 +30,42 @@ def pack(  # noqa: PLR0911  one for each kind
     return ["kept", keep(value)]
 
 
+def _pack_plain(value: _Plain) -> object:
+    match value:
+        case bytes() | bytearray():
+            return ["bytes", value.hex()]
+        case complex():
+            return ["complex", value.real, value.imag]
+        case Fraction():
+            return ["Fraction", value.numerator, value.denominator]
+        case timedelta():
+            return ["timedelta", value.days, value.seconds, value.microseconds]
+        case Decimal():
+            return ["Decimal", str(value)]
+        case _:
+            kind = next(kind for kind in (datetime, date, time) if isinstance(value, kind))
+            return [kind.__name__, value.isoformat()]
+
+
+_Plain = bytes | bytearray | complex | Fraction | Decimal | timedelta | date | time
+_PLAIN = _Plain.__args__
 _COLLECTIONS: dict[str, type] = {
     "list": list, "tuple": tuple, "set": set, "frozenset": frozenset
 }  # fmt: skip
+_MADE_OF: dict[str, Callable[..., object]] = {
+    "bytes": bytes.fromhex,
+    "complex": complex,
+    "Fraction": Fraction,
+    "Decimal": Decimal,
+    "timedelta": timedelta,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+}
+"""How each is made of what follows its name."""
 
 
-def unpack(  # noqa: PLR0911  as ``pack``
-    packed: object, find: Callable[[int], object]
-) -> object:
+def unpack(packed: object, find: Callable[[int], object]) -> object:
     """Return what ``pack`` was given; raises ``ValueError`` for what it never returns."""
     if packed is None or isinstance(packed, bool | int | float | str):
         return packed
@@ -44,10 +73,6 @@ def unpack(  # noqa: PLR0911  as ``pack``
         raise ValueError("no packed value")
     name, *items = packed
     match name:
-        case "bytes":
-            return bytes.fromhex(items[0])
-        case "complex":
-            return complex(items[0], items[1])
         case "dict":
             return {unpack(k, find): unpack(v, find) for k, v in items}
         case "error":
@@ -55,6 +80,8 @@ def unpack(  # noqa: PLR0911  as ``pack``
         case "kept":
             return find(int(items[0]))
         case _:
+            if isinstance(name, str) and name in _MADE_OF:
+                return _MADE_OF[name](*items)
             kind = _COLLECTIONS.get(name)
             if kind is None:
                 raise ValueError("no packed value")

@@ -112,7 +112,7 @@ class Patrol:
         for canary in drawn(rng):
             if stop.is_set():
                 return []
-            results.append(_shown(canary, judge, ran_at))
+            results.append(_shown(canary, judge, ran_at, stop))
         with self._ledger.begin() as tx:
             tx.judging.record_canaries(results)
         found = finding(results)
@@ -180,11 +180,11 @@ class Patrol:
         self._send(outgoing)
 
 
-def _shown(canary: Canary, judge: Judge, ran_at: datetime) -> CanaryResult:
+def _shown(canary: Canary, judge: Judge, ran_at: datetime, stop: threading.Event) -> CanaryResult:
     """Return what a judge made of a canary, shown first and shown second."""
     asked = 2 * int(1e6 * ran_at.timestamp())
-    first, first_cost = _compared(canary, judge, is_first=True, sample=asked)
-    second, second_cost = _compared(canary, judge, is_first=False, sample=asked + 1)
+    first, first_cost = _compared(canary, judge, stop, is_first=True, sample=asked)
+    second, second_cost = _compared(canary, judge, stop, is_first=False, sample=asked + 1)
     return CanaryResult(
         judge_version=judge.version,
         ran_at=ran_at,
@@ -195,7 +195,7 @@ def _shown(canary: Canary, judge: Judge, ran_at: datetime) -> CanaryResult:
 
 
 def _compared(
-    canary: Canary, judge: Judge, *, is_first: bool, sample: int
+    canary: Canary, judge: Judge, stop: threading.Event, *, is_first: bool, sample: int
 ) -> tuple[float | None, float]:
     """Return the preference for the planted answer, None if no reply was a verdict, and its cost.
 
@@ -215,6 +215,7 @@ def _compared(
     )
     spent = 0.0
     for _ in range(UNREADABLE_TRIES):
+        stop.is_set()  # which shows that nothing hangs; a canary that was begun is finished
         try:
             reply = judge.compare(question)
         except VerdictUnreadable as problem:

@@ -7,6 +7,7 @@ probe that fails; what the answers mean for the expert is decided by whoever lea
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -56,13 +57,16 @@ class Prober:
         self._clients = clients
         self._clock = clock
 
-    def step(self) -> int:
-        """Probe every expert that is due; return how many. In mode ``off`` none: probes cost money.
+    def step(self, stop: threading.Event | None = None) -> int:
+        """Probe every expert that is due; return how many were. In mode ``off`` none: probes cost
+        money. Once ``stop`` is set the rest is left for later.
 
         Raises ``StoreUnavailable``; a probe whose result is lost is sent again later.
         """
         due = self._claim()
         for expert, health in due:
+            if stop is not None and stop.is_set():
+                break
             error = self._ask(expert, health)
             after = answered(health, error, now=self._clock.now())
             with self._ledger.begin() as tx:

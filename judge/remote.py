@@ -201,7 +201,14 @@ class Answer:
                     _restore(mine, changed)
                 return unpack(reply["value"], self._remote)
             raised = _raised(reply)
-        except (Ended, KeyError, TypeError, ValueError, RecursionError) as problem:
+        except (
+            Ended,
+            LookupError,
+            ArithmeticError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as problem:
             self.has_ended = True
             raise Ended from problem
         raise raised

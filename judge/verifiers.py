@@ -16,8 +16,11 @@ A statement that the text goes on to doubt ("wait", "actually", "mistake") leave
 - ``choice``: right if every letter stated is the one asked for, as ``C``, ``(C)``, ``C) Paris``, ``\boxed{C}``,
   "the answer is (C)", "C is correct"; or if the answer is the text of that option.
 - ``regex``: right if the whole answer matches (a fence around it aside), wrong if not.
-- ``json_schema``: the whole answer or its only fence is JSON; more than one fence leaves it open.
+- ``json_schema``: the whole answer or its only fence is JSON.
 - ``python_tests``: the only fence of Python, or the whole answer, passes every test (``sandbox.py``).
+
+No answer may leave a check that it fails by its shape alone: one that is too long is wrong, and so is
+one of several fences of which none is right, neither alone nor, for Python, all together.
 """  # noqa: E501  a line of markup
 
 from __future__ import annotations
@@ -54,6 +57,10 @@ from judge.units import Unit
 SHORT = 120
 """Characters of a text whose only number is its answer, without a word that says so."""
 
+READINGS = 4
+"""Fences of Python that are tested by themselves, the longest ones, where an answer has several."""
+JSON_READINGS = 16
+
 RunTests = Callable[[str, str], bool | None]
 """``run_tests(code, tests)`` says whether code passes its tests; None if nobody can tell."""
 
@@ -79,9 +86,9 @@ _LED_BY = re.compile(r"^(?:option|choice|letter|answer)\s+", re.IGNORECASE)
 
 def grade(check: Check, text: str, *, run_tests: RunTests) -> float | None:
     """Return 1 for a right answer, 0 for a wrong one, None if nobody can tell from the check."""
-    if len(text) > LONGEST:
-        return None
     said = answered(text)
+    if len(said) > LONGEST:
+        return 0.0
     found: float | None
     match check:
         case Exact():
@@ -95,8 +102,7 @@ def grade(check: Check, text: str, *, run_tests: RunTests) -> float | None:
         case Schema():
             found = _schema(check, said)
         case PythonTests():
-            code = _code(said)
-            found = None if code is None else _graded(run_tests(code, check.tests))
+            found = _tested(check, said, run_tests)
         case _:
             assert_never(check)
     return found
@@ -230,32 +236,52 @@ def _letter(stated: str, check: Choice) -> str | None:
 def _pattern(check: Pattern, said: str) -> float | None:
     blocks = fences(said)
     whole = blocks[0][1].strip() if len(blocks) == 1 and said.startswith("```") else said
-    return _graded(patterns.is_whole(check.pattern, whole))
+    # What takes too long does not match: an answer must not end its check by making it slow.
+    return float(patterns.is_whole(check.pattern, whole) is True)
 
 
 def _schema(check: Schema, said: str) -> float | None:
-    blocks = fences(said)
-    if len(blocks) > 1:
-        return None
+    bodies = [body for _, body in fences(said)] or [said]
+    grades = [_json(check, body) for body in _longest(bodies, JSON_READINGS)]
+    return grades[0] if len(bodies) == 1 else _of_several(grades)
+
+
+def _json(check: Schema, text: str) -> float | None:
     try:
-        value = json.loads(blocks[0][1] if blocks else said, parse_constant=_no_constant)
-    except json.JSONDecodeError:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # no JSON, or digits or brackets by the thousand
         return 0.0
-    except (ValueError, RecursionError):  # digits by the thousand, brackets by the thousand
-        return None
     return _graded(schemas.satisfies(value, check.schema))
+
+
+def _longest(bodies: list[str], most: int) -> list[str]:
+    return sorted(dict.fromkeys(bodies), key=len, reverse=True)[:most]
+
+
+def _of_several(grades: list[float | None]) -> float | None:
+    """Return 0 if an answer is wrong however it is read; which reading was meant nobody knows."""
+    return 0.0 if set(grades) == {0.0} else None
 
 
 def _no_constant(name: str) -> float:
     raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
 
 
-def _code(said: str) -> str | None:
-    """Return the answer's Python: its only block, or all of it; None if it holds several."""
+def _tested(check: PythonTests, said: str, run_tests: RunTests) -> float | None:
+    readings = _readings(said)
+    grades: list[float | None] = []
+    for code in readings:
+        grades.append(_graded(run_tests(code, check.tests)))
+        if grades[-1] == 1.0:
+            break
+    return grades[0] if len(readings) == 1 else _of_several(grades)
+
+
+def _readings(said: str) -> list[str]:
+    """Return the answer's Python: its only block, or all of it; several where it is not clear."""
     blocks = fences(said)
-    named = [body for tag, body in blocks if tag in {"python", "python3", "py"}]
-    if len(named) == 1:
-        return named[0]
     if not blocks:
-        return said
-    return blocks[0][1] if len(blocks) == 1 and not blocks[0][0] else None
+        return [said]
+    named = [body for tag, body in blocks if tag in {"python", "python3", "py"}]
+    bodies = named or [body for _, body in blocks]
+    return list(dict.fromkeys(["\n\n".join(bodies), *_longest(bodies, READINGS)]))

@@ -12,17 +12,18 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from judge.answers import Gathered
+from judge.answers import Gathered, Known
 from judge.checks import Check, read_check
 from judge.rules import Rule, check_for
-from judge.sandbox import run_tests
+from judge.sandbox import Trial, run_tests
+from judge.trial import Reason
 from judge.verifiers import grade
 from store.errors import EventRejected
 from store.records import VERIFIER, ExpertId, JudgeTask, Label
 
 log = logging.getLogger(__name__)
 
-VERSION = f"{VERIFIER}1"
+VERSION = f"{VERIFIER}2"
 """Of every verifier's labels; changes when one of them grades any answer otherwise."""
 _ROUNDING = 1e-9
 
@@ -39,31 +40,44 @@ class Verifier:
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self._rules = rules
 
+    def has_check(self, known: Known) -> bool:
+        """Return whether there is a check for the task, so that it may need no judge."""
+        return self._check(known) is not None
+
     def grades(
         self, gathered: Gathered, *, before_each: Callable[[], None]
     ) -> dict[ExpertId, float] | None:
         """Return every answer's grade in [0, 1]; None if there is no check or one answer cannot be
-        graded. ``before_each`` is called first: tests may run for half a minute.
+        graded. ``before_each`` is called first: tests may run for some minutes.
+
+        An answer that the tests came to nothing with fails them if another one passes: then it is
+        the answer that they cannot be carried out on, and no answer may choose a judge instead.
         """
         check = self._check(gathered)
         if check is None:
             return None
         found: dict[ExpertId, float] = {}
+        open_by_itself: list[ExpertId] = []
         for expert, answer in gathered.answers.items():
             before_each()
-            graded = None if answer.text is None else grade(check, answer.text, run_tests=_tested)
-            if graded is None:
-                facts = {"check": type(check).__name__, "expert": expert}
-                log.info("judge.cannot_verify", extra=facts)
+            trials = _Trials()
+            graded = None if answer.text is None else grade(check, answer.text, run_tests=trials)
+            if graded is None and not trials.came_to_nothing:
+                _leave_to_the_judge(check, expert)
                 return None
-            found[expert] = graded
+            if graded is None:
+                open_by_itself.append(expert)
+            found[expert] = graded or 0.0
+        if open_by_itself and 1.0 not in found.values():
+            _leave_to_the_judge(check, open_by_itself[0])
+            return None
         return found
 
-    def _check(self, gathered: Gathered) -> Check | None:
-        if gathered.check is None:
-            return check_for(self._rules, tenant=gathered.tenant, prompt=gathered.prompt)
+    def _check(self, asked: Gathered | Known) -> Check | None:
+        if asked.check is None:
+            return check_for(self._rules, tenant=asked.tenant, prompt=asked.prompt)
         try:
-            return read_check(json.loads(gathered.check))
+            return read_check(json.loads(asked.check))
         except EventRejected as unknown:
             # Accepted by another version of this program.
             log.warning("judge.check_unknown", extra={"code": unknown.code})
@@ -101,8 +115,26 @@ def labels_of_grades(
     return [label(expert, score) for expert, score in grades.items()] + silent
 
 
-def _tested(code: str, tests: str) -> bool | None:
-    trial = run_tests(code, tests)
-    if trial.passed is None:
-        log.warning("judge.tests_undecided", extra={"why": trial.why})
-    return trial.passed
+class _Trials:
+    """Runs the trials of one answer, of each way to read it."""
+
+    def __init__(self) -> None:
+        self._ended: list[Trial] = []
+
+    def __call__(self, code: str, tests: str) -> bool | None:
+        trial = run_tests(code, tests)
+        self._ended.append(trial)
+        if trial.passed is None:
+            log.warning("judge.tests_undecided", extra={"why": trial.why})
+        return trial.passed
+
+    @property
+    def came_to_nothing(self) -> bool:
+        """Return whether code ran, and no reading of the answer passed."""
+        ran = all(trial.why is not Reason.NOT_LOCKED_IN for trial in self._ended)
+        return bool(self._ended) and ran and not any(trial.passed for trial in self._ended)
+
+
+def _leave_to_the_judge(check: Check, expert: ExpertId) -> None:
+    facts = {"check": type(check).__name__, "expert": expert}
+    log.info("judge.cannot_verify", extra=facts)

@@ -12,7 +12,7 @@ from judge.batch import MAX_ATTEMPTS, Batch
 from judge.pairs import Pair, Pairs, Panel
 from judge.port import Judge
 from judge.records import Announce, Finished, Recorder
-from judge.verifying import Verifier, known_answer, labels_of_grades
+from judge.verifying import VERSION, Verifier, known_answer, labels_of_grades
 from online.clients import ClientFactory
 from store.clock import Clock
 from store.errors import (
@@ -66,8 +66,9 @@ class JudgeWorker:
         self._verifier = verifier or Verifier()
         recorder = Recorder(ledger, worker=name, announce=announce, publish=publish)
         self._batch = Batch(ledger, clock, recorder, worker=name)
-        self._answers = Answers(ledger, clients, clock, before_call=self._batch.keep)
-        self._pairs = Pairs(clock, before_call=self._batch.keep)
+        self._answers = Answers(ledger, clients, clock, before_call=self._before_call)
+        self._pairs = Pairs(clock, before_call=self._before_call)
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
@@ -81,9 +82,10 @@ class JudgeWorker:
         Once ``stop`` is set the rest of the batch goes back for another worker to take. In mode
         ``off`` tasks wait: judging costs money.
         """
+        self._stop = stop or threading.Event()
         leased = self._batch.lease()
         while True:
-            if stop is not None and stop.is_set():
+            if self._stop.is_set():
                 self._batch.give_rest_back("the worker was stopped")
             task = self._batch.next()
             if task is None:
@@ -92,6 +94,11 @@ class JudgeWorker:
                 self._batch.finish(done)
         self._batch.flush()
         return leased
+
+    def _before_call(self) -> None:
+        """Show that this worker does not hang, by asking whether to stop, and keep the task."""
+        self._stop.is_set()
+        self._batch.keep()
 
     def _handled(self, task: JudgeTask) -> Finished | None:
         """Return the finished task; None if it was given back or another worker has it."""
@@ -116,27 +123,40 @@ class JudgeWorker:
         return None
 
     def _judged(self, task: JudgeTask, *, last_try: bool) -> Finished:
-        panel = self._panel()  # first: a judge that is not configured costs no shadow answers
-        version = panel.version
         if not task.experts:
-            return self._nobody_to_judge(task, version)
+            return self._nobody_to_judge(task, self._panel().version)
+        known = self._answers.known(task)
+        if known is None:
+            gone = "the prompt is unknown or was erased, or its tenant is not judged"
+            return Finished(task=task, verdicts=(), labels=(), error=gone)
+        # Before anybody is asked: a judge that is not configured costs no shadow answers. What a
+        # check can grade waits for no judge, and is labelled by its rule if no answer ever comes.
+        panel = None if self._verifier.has_check(known) else self._panel()
+        version = panel.version if panel else VERSION
         if task.attempts > MAX_ATTEMPTS:
             ended = f"{MAX_ATTEMPTS} attempts ended without a result; the last: {task.last_error}"
             return self._finished(task, version, dict.fromkeys(task.experts), error=ended)
+        if not known.has_contestants:
+            left = "every expert to be judged left the pool before it answered: nothing to compare"
+            return Finished(task=task, verdicts=(), labels=(), error=left)
         try:
-            gathered = self._answers.gather(task, last_try=last_try)
+            gathered = self._answers.gather(task, known, last_try=last_try)
         except ExpertUnavailable as silent:
             if not last_try:
                 raise
             return self._finished(task, version, dict.fromkeys(task.experts), error=str(silent))
-        if gathered is None:
-            gone = "the prompt is unknown or was erased, or its tenant is not judged"
-            return Finished(task=task, verdicts=(), labels=(), error=gone)
+        return self._labelled(task, gathered, panel)
+
+    def _labelled(self, task: JudgeTask, gathered: Gathered, panel: Panel | None) -> Finished:
+        """Return the task's end once its answers are there: by its check if that can, else by the
+        panel. Raises ``JudgeUnavailable``.
+        """
         error = "; ".join(gathered.silent.values()) or None
-        grades = self._verifier.grades(gathered, before_each=self._batch.keep)
+        grades = self._verifier.grades(gathered, before_each=self._before_call)
         if grades is not None:
             graded = labels_of_grades(task, gathered, grades, now=self._clock.now())
             return Finished(task=task, verdicts=(), labels=tuple(graded), error=error)
+        panel = panel or self._panel()
         by_expert: dict[ExpertId, Sequence[Verdict] | None] = dict.fromkeys(gathered.silent)
         paid: list[Verdict] = []
         for pair, judges in self._pairs_of(task, gathered, panel):
@@ -144,7 +164,7 @@ class JudgeWorker:
             by_expert[pair.expert] = compared.verdicts if compared.is_readable else None
             paid += compared.verdicts
         return self._finished(
-            task, version, by_expert, paid, reference=gathered.reference, error=error
+            task, panel.version, by_expert, paid, reference=gathered.reference, error=error
         )
 
     def _pairs_of(

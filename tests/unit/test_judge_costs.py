@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from ingest import cli
 from ingest.settings import JudgeSettings, ProcessSettings
 from judge.estimate import Answering, Cost, estimated, input_tokens, measured, together
+from judge.llm import place_hash
 from judge.template import TEMPLATE_HASH
 from store.clock import ManualClock
 from store.errors import JudgeUnavailable, NotFound, SettingsInvalid
@@ -25,7 +26,7 @@ FREE = Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0, request_usd=0.0)
 FLAT = Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0, request_usd=0.5)
 READS = Price(input_usd_per_mtok=1.0, output_usd_per_mtok=0.0, request_usd=0.0)
 OTHERWISE = Cost(pairs=3, calls_per_pair=2, call_usd=1.0, shadow_answers=2, shadow_usd=8.0)
-VERSION = f"llm-small-1-{TEMPLATE_HASH}"
+VERSION = f"llm-small-1-{TEMPLATE_HASH}-{place_hash('http://127.0.0.1:9/v1')}"
 NOTHING = Spent(
     tenant="acme",
     requests=0,

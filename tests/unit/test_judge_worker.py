@@ -35,6 +35,7 @@ from store.records import (
     Label,
     OutboxMessage,
     RequestId,
+    TaskStatus,
     Verdict,
 )
 from tests.factories import (
@@ -442,6 +443,67 @@ def test_an_expert_that_left_the_pool_is_not_asked_and_not_labelled(gone: Expert
     bench.worker(ScriptedJudge()).step()
     assert bench.counts() == {"done": 1}
     assert MID not in outcomes(bench.labels())
+
+
+def leave(bench: Bench, *names: ExpertId) -> None:
+    with bench.ledger.begin() as tx:
+        for name in names:
+            member = tx.experts.find(name)
+            assert member is not None
+            tx.experts.set_status(
+                name, before=member.status, after=ExpertStatus.PAUSED, now=bench.clock.now()
+            )
+
+
+def last_errors(bench: Bench) -> list[str]:
+    with bench.ledger.begin() as tx:
+        dead = tx.tasks.listed(status=TaskStatus.DEAD, limit=9)
+    return [one.last_error or "" for one in dead]
+
+
+def test_a_task_whose_experts_all_left_ends_dead_without_labels_and_asks_nobody() -> None:
+    bench = Bench(requests=0)
+    with bench.ledger.begin() as tx:
+        tx.decisions.record([decided("r0", due_experts=(MID,))])
+        tx.responses.record([response("r0")])
+        tx.tasks.add([task("r0", experts=(MID,))])
+    leave(bench, MID)
+    judge = ScriptedJudge()
+    assert bench.worker(judge).step() == 1
+    assert bench.counts() == {"dead": 1}
+    assert ["left the pool" in error for error in last_errors(bench)] == [True]
+    assert (bench.labels(), bench.asked, judge.asked) == ([], [], [])
+
+
+def test_an_answer_that_was_served_is_judged_though_its_expert_left() -> None:
+    """Else the requests that it answered badly before it was taken out would count for nothing."""
+    bench = Bench()
+    leave(bench, CHEAP, MID)
+    bench.worker(ScriptedJudge()).step()
+    assert bench.counts() == {"done": 1}
+    assert set(outcomes(bench.labels())) == {CHEAP, STRONG}
+
+
+def test_a_reference_that_left_before_it_answered_is_a_loss_for_all() -> None:
+    """Its answer is missing just where another served, so leaving these out would flatter λ."""
+    bench = Bench()
+    leave(bench, STRONG)
+    for _ in range(MAX_ATTEMPTS):
+        assert bench.labels() == []
+        bench.worker(ScriptedJudge()).step()
+        bench.clock.advance(LONGEST_RETRY_S)
+    assert outcomes(bench.labels()) == {CHEAP: (0, None), MID: (0, None)}
+    assert last_errors(bench) == ["the reference strong has left the pool"]
+    assert bench.asked == []
+
+
+def test_another_reference_since_changes_no_comparison() -> None:
+    bench = Bench()
+    with bench.ledger.begin() as tx:
+        tx.policies.set(settings(reference=MID), actor="test", now=NOON)
+    bench.worker(ScriptedJudge()).step()
+    assert outcomes(bench.labels())[STRONG] == (1, 0.5)
+    assert len(bench.labels()) == 3
 
 
 def test_an_expert_that_comes_back_in_time_is_judged() -> None:

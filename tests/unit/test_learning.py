@@ -172,6 +172,18 @@ def test_a_verifier_outranks_every_judge(swap: bool) -> None:
     assert row.scores != {x.expert: x.score for x in judged if x.score is not None}
 
 
+def test_a_new_judge_version_empties_no_window() -> None:
+    held, window = ledger(3), LabelWindow(encoder=ENCODER)
+    before, after = labels_of(0, version="llm-1"), labels_of(1, version="llm-1-0a1b2c")
+    for piece in (before, after):
+        with held.begin() as tx:
+            tx.labels.add([], piece)
+        window.read(held)
+    assert [row.outcomes for row in window.rows()] == [
+        {x.expert: x.outcome for x in piece} for piece in (before, after)
+    ]
+
+
 def test_a_restart_reads_every_label_before_it_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger gives labels in pieces; a state from the first piece would be an old one."""
     held, window = ledger(), LabelWindow(encoder=ENCODER)

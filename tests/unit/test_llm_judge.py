@@ -387,8 +387,20 @@ def test_an_experts_client_is_kept_until_it_is_called_otherwise(endpoints: Endpo
     assert SECRET not in str(silent.value)
 
 
-def test_model_and_template_are_the_judge_version() -> None:
-    assert judge_at("http://127.0.0.1:9/v1").version == f"llm-judge-{TEMPLATE_HASH}"
+def test_model_template_and_endpoint_are_the_judge_version() -> None:
+    here = judge_at("http://127.0.0.1:9/v1").version
+    assert re.fullmatch(rf"llm-judge-{TEMPLATE_HASH}-[0-9a-f]{{6}}", here)
+    for same in ("http://127.0.0.1:9/v1/", "HTTP://key:word@127.0.0.1:9/v1?key=word"):
+        assert judge_at(same).version == here
+    others = (
+        "https://127.0.0.1:9/v1",
+        "http://127.0.0.2:9/v1",
+        "http://127.0.0.1:8/v1",
+        "http://127.0.0.1:9/v2",
+        "http://127.0.0.1/v1",
+    )
+    assert len({here, *(judge_at(other).version for other in others)}) == 1 + len(others)
+    assert judge_at("https://a.test:443/v1").version == judge_at("https://A.test/v1").version
     assert re.fullmatch(r"[0-9a-f]{12}", TEMPLATE_HASH)
 
 

@@ -71,6 +71,13 @@ RIGHT = [
     ("import tempfile\ndef f():\n    with tempfile.NamedTemporaryFile('w+') as t:\n"
      "        t.write('x'); t.seek(0)\n        return t.read()", "assert f() == 'x'"),
     ("def f(): return 2 ** 20_000", "assert f() == 2 ** 20_000"),
+    ("from fractions import Fraction\ndef f(): return Fraction(1, 2)", "assert f() == 0.5"),
+    ("from decimal import Decimal\ndef f(x): return x * 2",
+     "from decimal import Decimal\nassert f(Decimal('1.10')) == Decimal('2.20')"),
+    ("import datetime as d\ndef f(x): return [x + d.timedelta(days=1), x.time(), x.date()]",
+     "from datetime import date, datetime, time\n"
+     "a, b = datetime(2024, 2, 28, 9), datetime(2024, 2, 29, 9)\n"
+     "assert f(a) == [b, time(9), date(2024, 2, 28)]"),
     ("print('hello')\ndef f():\n    print('x')\n    return 1", "print('testing')\nassert f() == 1"),
 ]  # fmt: skip
 
@@ -88,6 +95,8 @@ WRONG = [
     ("", WANTS_ADD),
     ("raise RuntimeError('x')", WANTS_ADD),
     ("def add(a, b):\n    return 1 / 0\n", WANTS_ADD),
+    ("import numpy\n" + ADD, WANTS_ADD),
+    ("raise ModuleNotFoundError('numpy')\n" + ADD, "import math\n" + WANTS_ADD),
     (ADD, "from answer import subtract\nassert subtract(1, 1) == 0"),
     ("def add(a, b):\n    return 5 if a == 2 else 0\n", WANTS_ADD + "assert add(1, 1) == 2\n"),
     (ADD, "import unittest\nclass T(unittest.TestCase):\n"
@@ -105,13 +114,17 @@ UNDECIDED = [
     (ADD, "assert add(2, 3 == 5"),
     (ADD, "assert 1 + 1 == 2"),
     (ADD, "import pytest\nassert add(2, 3) == 5"),
-    ("import numpy\n" + ADD, WANTS_ADD),
+    ("import numpy\n" + ADD, "import numpy.linalg\n" + WANTS_ADD),
+    ("import numpy\n" + ADD, "def test():\n    from numpy import array\n    " + WANTS_ADD),
     ("def apply(f, x): return f(x)", "assert apply(lambda x: x + 1, 1) == 2"),
     (ADD, "import sys\nsys.exit(0)"),
     (ADD, "import os\nos._exit(0)"),
     (ADD, "async def test_add():\n    assert add(2, 3) == 6\nassert add(1, 1) == 2"),
     (ADD, "def test_add(fixture):\n    assert add(2, 3) == 5"),
-    ("from fractions import Fraction\ndef f(): return Fraction(1, 2)", "assert f() == 0.5"),
+    (
+        "class Half:\n    def __eq__(self, other): return True\ndef f(): return Half()",
+        "assert f() == 0.5",
+    ),
 ]
 
 

@@ -13,7 +13,7 @@ from judge.checks import read_check
 from judge.finals import LONGEST
 from judge.rules import check_for, read_rules
 from judge.units import unit_of
-from judge.verifiers import grade
+from judge.verifiers import READINGS, grade
 from store.errors import SettingsInvalid
 
 PARIS = {"kind": "exact", "answer": "Paris"}
@@ -238,6 +238,19 @@ def test_a_wrong_answer_gets_nothing(check: dict[str, Any], text: str) -> None:
     assert graded(check, text) == 0.0
 
 
+WRONG_IN_ANY_SHAPE = (
+    "[" * 50_000,
+    '{"a":' + "9" * 5_000 + "}",
+    '```json\n{"a": "x"}\n```\nor\n```json\n{"b": 1}\n```',
+    "```json\n[]\n```\n" * 1_000,
+)
+
+
+@pytest.mark.parametrize("text", WRONG_IN_ANY_SHAPE)
+def test_no_json_leaves_its_check_by_its_shape(text: str) -> None:
+    assert graded(OBJECT, text) == 0.0
+
+
 UNCLEAR = [
     *(
         (PARIS, text)
@@ -307,14 +320,7 @@ UNCLEAR = [
         )
     ),
     *((VITAMIN, text) for text in ("Vitamin C is B", "Vitamins", "A or B")),
-    *(
-        (OBJECT, text)
-        for text in (
-            '```json\n{"a": 1}\n```\nor\n```json\n{"a": "x"}\n```',
-            "[" * 50_000,
-            '{"a":' + "9" * 5_000 + "}",
-        )
-    ),
+    *((OBJECT, text) for text in ('```json\n{"a": 1}\n```\nor\n```json\n{"a": "x"}\n```',)),
 ]
 
 
@@ -398,7 +404,7 @@ def test_no_text_takes_long(unit: str) -> None:
 @pytest.mark.timeout(60)
 def test_no_pattern_hangs() -> None:
     slow = {"kind": "regex", "pattern": "(?:a|aa)+b"}
-    assert graded(slow, "a" * 5_000) is None
+    assert graded(slow, "a" * 5_000) == 0.0
     inside = {"kind": "json_schema", "schema": {"items": {"pattern": "(?:a|aa)+b"}}}
     assert graded(inside, json.dumps(["a" * 5_000] * 9)) is None
 
@@ -420,23 +426,29 @@ def test_no_schema_hangs_or_fetches() -> None:
     assert graded(unique, many) == 1.0
 
 
-def test_an_answer_that_is_too_long_is_left_to_the_judge() -> None:
-    assert graded(PARIS, "Paris" + " " * LONGEST) is None
+def test_no_answer_leaves_its_check_by_its_length() -> None:
+    assert graded(PARIS, "Paris or Lyon" + "." * LONGEST) == 0.0
+    assert graded(PARIS, "Paris" + " " * LONGEST) == 1.0
+    assert graded(PARIS, f"<think>{'Lyon? ' * LONGEST}</think>Paris") == 1.0
 
 
 @pytest.mark.parametrize(
-    ("text", "code"),
+    ("text", "codes"),
     [
-        ("```python\ndef f(): pass\n```", "def f(): pass"),
-        ("Sure:\n\n```py\ndef f(): pass\n```\nRun `f()`.", "def f(): pass"),
-        ("```\ndef f(): pass\n```", "def f(): pass"),
-        ("def f(): pass", "def f(): pass"),
-        ("```bash\npip install x\n```\n```python\ndef f(): pass\n```", "def f(): pass"),
-        ("```python\ndef f(): pass\n```\n```python\nf()\n```", None),
-        ("```javascript\nf()\n```", None),
+        ("```python\ndef f(): pass\n```", ["def f(): pass"]),
+        ("Sure:\n\n```py\ndef f(): pass\n```\nRun `f()`.", ["def f(): pass"]),
+        ("```\ndef f(): pass\n```", ["def f(): pass"]),
+        ("def f(): pass", ["def f(): pass"]),
+        ("```bash\npip install x\n```\n```python\ndef f(): pass\n```", ["def f(): pass"]),
+        ("```javascript\nf()\n```", ["f()"]),
+        (
+            "```python\nf()\n```\n```python\ndef f(): pass\n```",
+            ["f()\n\ndef f(): pass", "def f(): pass", "f()"],
+        ),
+        ("```js\nf()\n```\n```text\nx\n```", ["f()\n\nx", "f()", "x"]),
     ],
 )
-def test_the_only_python_of_an_answer_is_tested(text: str, code: str | None) -> None:
+def test_the_python_of_an_answer_is_tested(text: str, codes: list[str]) -> None:
     ran: list[tuple[str, str]] = []
 
     def run(code: str, tests: str) -> bool:
@@ -444,9 +456,24 @@ def test_the_only_python_of_an_answer_is_tested(text: str, code: str | None) -> 
         return False
 
     check = read_check({"kind": "python_tests", "tests": "f()"})
-    found = grade(check, text, run_tests=run)
-    assert ran == ([] if code is None else [(code, "f()")])
-    assert found == (None if code is None else 0.0)
+    assert grade(check, text, run_tests=run) == 0.0
+    assert ran == [(code, "f()") for code in codes]
+
+
+@pytest.mark.parametrize("right", ["x", "y", "x\n\ny"])
+def test_code_that_is_right_only_as_somebody_reads_it_is_left_to_the_judge(right: str) -> None:
+    check = read_check({"kind": "python_tests", "tests": "f()"})
+    text = "```python\nx\n```\n```python\ny\n```"
+    assert grade(check, text, run_tests=lambda code, _: code == right) is None
+    many = "\n".join(f"```python\n{'x' * n}\n```" for n in range(100))
+    ran: list[str] = []
+
+    def run(code: str, tests: str) -> bool:
+        ran.append(code)
+        return False
+
+    assert grade(check, many, run_tests=run) == 0.0
+    assert len(ran) == READINGS + 1
 
 
 @pytest.mark.parametrize(("passes", "expected"), [(True, 1.0), (False, 0.0), (None, None)])
