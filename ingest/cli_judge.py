@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +25,8 @@ judge_app.command()(tasks)
 judge_app.command()(retry)
 judge_app.command()(cost)
 judge_app.command()(plan)
+LATE = timedelta(hours=25)
+"""A running judge asks once a day."""
 Version = Annotated[str, typer.Argument(help="As `judge versions` shows it.")]
 
 
@@ -46,11 +48,12 @@ def versions() -> None:
     from judge.standing import standings  # noqa: PLC0415
 
     with opened_backbone() as backbone, backbone.ledger.begin() as tx:
-        found = standings(tx, now=backbone.clock.now())
+        now = backbone.clock.now()
+        found = standings(tx, now=now)
     if not found:
         typer.echo("no judge has given a label or seen a canary yet")
     for one in found:
-        typer.echo("\n".join(_told(one)))
+        typer.echo("\n".join(_told(one, now)))
 
 
 @judge_app.command()
@@ -59,7 +62,7 @@ def canaries(
         bool, typer.Option("--run", help="Ask the configured judges now; costs their calls.")
     ] = False,
 ) -> None:
-    """Print what the judges made of the last canaries; exit status 1 if one may not be believed.
+    """Print what the judges made of the last canaries; exit status 0 if each may be believed.
 
     Example: steersman judge canaries --run
 
@@ -94,32 +97,45 @@ def quarantine(
     """Leave a judge version's labels out of λ and have their tasks judged anew by another one.
 
     Example: steersman judge quarantine llm-gpt-x-0a1b --since 2026-11-24T08:00 --reason "..."
+
+    Of a judge that sits in panels the labels of all these panels, now and before, are out too; of a
+    panel only its own.
     """
     from ingest.announce import announce_alert  # noqa: PLC0415
     from judge.distrust import FROM_THE_FIRST, Distrust, impose  # noqa: PLC0415
     from judge.standing import standings  # noqa: PLC0415
+    from store.judging import stands_on  # noqa: PLC0415
 
     found = Distrust(reason=reason, since=_instant(since) or FROM_THE_FIRST, evidence={})
     with opened_backbone() as backbone:
         now = backbone.clock.now()
         with backbone.ledger.begin() as tx:
-            if version not in {one.judge_version for one in standings(tx, now=now)}:
+            known = [one.judge_version for one in standings(tx, now=now)]
+            if not any(stands_on(one, version) for one in known):
                 raise NotFound("unknown_judge", f"no label and no canary is of {version}")
-            left_out, _ = impose(
-                tx, {version}, found, actor="cli", now=now, announce=announce_alert
-            )
+            left_out, _ = impose(tx, version, found, actor="cli", now=now, announce=announce_alert)
     typer.echo(f"{version} is in quarantine: {left_out:,} labels are out of λ; their tasks wait")
 
 
 @judge_app.command()
 def lift(version: Version) -> None:
-    """Let a quarantined judge version's labels count again; it is asked its canaries at once."""
+    """Let a quarantined judge version's labels count again; it is asked its canaries at once.
+
+    So do those of panels with it, as far as no other of their judges is in quarantine.
+    """
+    from store.judging import stands_on  # noqa: PLC0415
+
     with opened_backbone() as backbone:
         with backbone.ledger.begin() as tx:
             was_held = tx.judging.lift(version, actor="cli", now=backbone.clock.now())
+            held = [one.judge_version for one in tx.judging.quarantines()]
+        others = ", ".join(one for one in held if stands_on(version, one))
         if not was_held:
-            raise NotFound("not_quarantined", f"{version} is not in quarantine")
+            why = f": lift the member that is, {others}" if others else ""
+            raise NotFound("not_quarantined", f"{version} itself is not in quarantine{why}")
     typer.echo(f"{version} counts again; if it loses a canary it is back in quarantine")
+    if others:
+        typer.echo(f"but the panel's labels stay out of λ with {others}")
 
 
 def _run_now(backbone: Backbone) -> list[list[CanaryResult]]:
@@ -137,7 +153,8 @@ def _print_run(results: Sequence[CanaryResult]) -> bool:
     from judge.canaries import finding  # noqa: PLC0415
 
     found = finding(results)
-    verdict = "may be believed" if found.is_good else "MAY NOT BE BELIEVED"
+    verdict = "may be believed" if found.is_good else "NOT DECIDED, too little was readable"
+    verdict = "MAY NOT BE BELIEVED" if found.is_lost else verdict
     cost = sum(result.cost_usd for result in results)
     typer.echo(
         f"{results[0].judge_version}: {verdict} ({results[0].ran_at:%Y-%m-%d %H:%M} UTC,"
@@ -156,18 +173,26 @@ def _print_run(results: Sequence[CanaryResult]) -> bool:
     return found.is_good
 
 
-def _told(one: Standing) -> list[str]:
+def _told(one: Standing, now: datetime) -> list[str]:
     last = f", the last {one.last_label_at:%Y-%m-%d %H:%M} UTC" if one.last_label_at else ""
     lines = [f"{one.judge_version}: {one.labels:,} labels in 30 days{last}"]
     if one.canaries is not None and one.canaries_at is not None:
         said = f"{len(one.canaries.lost)} lost" if one.canaries.lost else "none lost"
         lines.append(
             f"  canaries {one.canaries_at:%Y-%m-%d %H:%M} UTC: {said} of {one.canaries.canaries},"
-            f" gibberish worse {one.canaries.gibberish_worse:.0%}"
+            f" gibberish worse {one.canaries.gibberish_worse:.0%},"
+            f" {one.canaries.unreadable} unreadable"
         )
+        if one.quarantine is None and (age := now - one.canaries_at) > LATE:
+            hours = age / timedelta(hours=1)
+            lines.append(
+                f"  NOT ASKED its canaries for {hours:.0f} h: if it still judges, its endpoint was"
+                " away or its money spent (log `canaries.postponed`), or no `steersman judge` runs"
+            )
     if (held := one.quarantine) is not None:
+        whose = "" if held.judge_version == one.judge_version else f" with {held.judge_version}"
         lines.append(
-            f"  IN QUARANTINE since {held.imposed_at:%Y-%m-%d %H:%M} UTC: {held.reason};"
+            f"  IN QUARANTINE{whose} since {held.imposed_at:%Y-%m-%d %H:%M} UTC: {held.reason};"
             f" {one.labels_left_out:,} of these labels are out of λ"
         )
     return lines

@@ -321,6 +321,7 @@ class CanariesDocument(Document):
 class QuarantineDocument(Document):
     """Why a judge version's labels are out of λ."""
 
+    judge_version: str = Field(description="The version itself, or the panel's member to lift.")
     since: datetime = Field(description="Its labels from then on are out.")
     reason: str
     imposed_at: datetime

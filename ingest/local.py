@@ -83,10 +83,10 @@ class LocalLoop:
         self.handler = RequestHandler(
             self.ledger, self.live, encoder, outbox, self.clock, Metrics()
         )
-        panel = Panel((judge or RecordedJudge(traffic, margin=policy.margin),))
+        self.panel = Panel((judge or RecordedJudge(traffic, margin=policy.margin),))
         self.worker = JudgeWorker(
             self.ledger,
-            lambda: panel,
+            lambda: self.panel,
             lambda expert: RecordedClient(expert, traffic),
             self.clock,
             name="local",

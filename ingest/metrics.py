@@ -54,6 +54,10 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "expert_failing": ("1 while an expert is paused for failing calls", ("expert",)),
     "judge_tasks": ("Judge tasks by status", ("status",)),
     "judge_oldest_seconds": ("Age of the oldest judge task pending or leased, 0 for none", ()),
+    "judge_canaries_age_seconds": (
+        "Since the canaries of a judge of this process ran last",
+        ("judge_version",),
+    ),
     "spooled_decisions": ("Decisions made without the ledger that it has not got yet", ()),
     "stream_lag": (
         "Events of a partition read here that wait behind the last poll",

@@ -17,6 +17,7 @@ import numpy as np
 from ingest.announce import announce_alert, announce_labels
 from ingest.backbone import Backbone
 from ingest.broker import KafkaSink, KafkaSource
+from ingest.canary_age import CanaryAgeGauge
 from ingest.crew import Crew
 from ingest.degraded import DegradedHandler
 from ingest.handler import RequestHandler, ResponseHandler
@@ -178,7 +179,10 @@ class Roles:
             )
             name = f"judge-{number}"
             add(name, partial(self._hinted, name, run=worker.run))
-        patrol = Patrol(self._ledger, panel, self._clock, announce=announce_alert, send=publish)
+        show = CanaryAgeGauge(self._station.metrics).show
+        patrol = Patrol(
+            self._ledger, panel, self._clock, announce=announce_alert, send=publish, show=show
+        )
         add("patrol", lambda stop: self._again("patrol", stop, patrol))
         prober = Prober(self._ledger, clients, self._clock)
         add("prober", lambda s: Sweeper(self._clock, [partial(prober.step, s)]).run(s))

@@ -23,6 +23,8 @@ from store.judging import CanaryResult
 GIBBERISH = 20
 GIBBERISH_WORSE = 0.9
 """Share of planted gibberish that must be judged worse (promise.md section 5)."""
+READ = 0.9
+"""Share of a run's canaries that must be read before it speaks for a judge."""
 DUPLICATES = 5
 _COUNTRIES = (
     ("France", "Paris", "Lyon"),
@@ -77,8 +79,18 @@ class Finding:
     canaries: int
 
     @property
+    def is_lost(self) -> bool:
+        """Return whether it speaks against the judge; gibberish that it cannot read is not judged
+        worse, so a judge that reads nothing has lost.
+        """
+        return bool(self.lost) or self.gibberish_worse < GIBBERISH_WORSE
+
+    @property
     def is_good(self) -> bool:
-        return not self.lost and self.gibberish_worse >= GIBBERISH_WORSE
+        """Return whether it speaks for the judge. Neither holds where gibberish was judged worse,
+        but too many attacks were not read: nobody knows whether they would have won.
+        """
+        return not self.is_lost and self.canaries - self.unreadable >= READ * self.canaries
 
 
 def drawn(rng: np.random.Generator) -> list[Canary]:

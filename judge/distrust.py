@@ -45,7 +45,7 @@ def distrust(tx: Transaction, version: str, *, now: datetime) -> Distrust | None
     runs = by_run(tx.judging.canaries(version, since=now - LOOK_BACK))
     good = [run[0].ran_at for run in runs if finding(run).is_good]
     since = max(good, default=FROM_THE_FIRST)
-    if runs and runs[-1][0].ran_at >= lifted and not (last := finding(runs[-1])).is_good:
+    if runs and runs[-1][0].ran_at >= lifted and (last := finding(runs[-1])).is_lost:
         won = f"lost {', '.join(last.lost)}" if last.lost else "lost no canary"
         return Distrust(
             reason=f"{won}; judged {last.gibberish_worse:.0%} of planted gibberish worse, at least"
@@ -71,27 +71,21 @@ def distrust(tx: Transaction, version: str, *, now: datetime) -> Distrust | None
 
 def impose(
     tx: Transaction,
-    versions: set[str],
+    version: str,
     found: Distrust,
     *,
     actor: str,
     now: datetime,
     announce: AnnounceAlert,
 ) -> tuple[int, list[OutboxMessage]]:
-    """Quarantine judge versions with one alert each; return how many labels are left out, and what
-    must be sent.
+    """Quarantine a judge version, and with it what every panel with it said, with one alert; return
+    how many labels are left out, and what must be sent.
     """
-    alerts, left_out = [], 0
-    for version in sorted(versions):
-        one = Quarantine(
-            judge_version=version, since=found.since, reason=found.reason, imposed_at=now
-        )
-        labels = tx.judging.quarantine(one, actor=actor)
-        left_out += labels
-        log.warning("judge.quarantined", extra={"judge_version": version, "labels": labels})
-        alerts.append(_alert(one, labels, found.evidence))
-    stored = [tx.operations.raise_alert(alert) for alert in alerts]
-    return left_out, tx.outbox.add([announce(alert) for alert in stored])
+    one = Quarantine(judge_version=version, since=found.since, reason=found.reason, imposed_at=now)
+    labels = tx.judging.quarantine(one, actor=actor)
+    log.warning("judge.quarantined", extra={"judge_version": version, "labels": labels})
+    alert = tx.operations.raise_alert(_alert(one, labels, found.evidence))
+    return labels, tx.outbox.add([announce(alert)])
 
 
 def _alert(one: Quarantine, labels: int, evidence: dict[str, float]) -> Alert:
@@ -101,7 +95,8 @@ def _alert(one: Quarantine, labels: int, evidence: dict[str, float]) -> Alert:
         subject=one.judge_version,
         message=(
             f"the judge {one.judge_version} is in quarantine: {one.reason}. {labels} labels since"
-            f" {since} are out of λ until another judge version has judged them again"
+            f" {since}, its own and those of panels with it, are out of λ until another judge"
+            " version has judged them again"
         ),
         guarantee="exact: verdicts that are known to be wrong, or a count; not a test",
         evidence=evidence | {"labels_left_out": float(labels)},

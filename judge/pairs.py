@@ -6,7 +6,6 @@ and the third only where it can still bring about what two of them agree on.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from online.chance import draw
 from online.clients import Answer
 from store.clock import Clock
 from store.errors import JudgeUnavailable, VerdictUnreadable
+from store.judging import panel_version
 from store.records import ExpertId, RequestId, Verdict
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,9 @@ class Panel:
 
     @property
     def version(self) -> str:
-        """Return the one judge's version, or one that changes with any of the panel's."""
+        """Return the one judge's version, or one that tells every member of the panel."""
         versions = [judge.version for judge in self.judges]
-        if len(versions) == 1:
-            return versions[0]
-        members = hashlib.sha256("\0".join(versions).encode()).hexdigest()
-        return f"panel-{members[:12]}"
+        return versions[0] if len(versions) == 1 else panel_version(versions)
 
     def unrelated_to(self, families: Sequence[str | None]) -> tuple[Judge, ...]:
         """Return the judges of none of these families.

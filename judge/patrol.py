@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -47,6 +47,9 @@ class Patrol:
         Returns who judges now, quarantined or not; raises ``JudgeUnavailable`` if nobody can.
     announce, send
         As of ``Recalibrator``.
+    show
+        Told at every step how many seconds ago the canaries of each judge that is asked any ran
+        last, or if they never did, how long ago it was first seen here.
     """
 
     def __init__(
@@ -57,12 +60,15 @@ class Patrol:
         *,
         announce: AnnounceAlert,
         send: Publish,
+        show: Callable[[Mapping[str, float]], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._panel = panel
         self._clock = clock
         self._announce = announce
         self._send = send
+        self._show = show
+        self._first_seen: dict[str, datetime] = {}
         self._not_before = -math.inf
         self._looked: dict[str, float] = {}
 
@@ -77,14 +83,16 @@ class Patrol:
 
         A judge that reads no text (of no family) has none; in mode ``off`` nobody is asked.
         """
-        if self._clock.monotonic() < self._not_before:
-            return 0
         try:
             panel = self._panel()
         except JudgeUnavailable:
+            self._show({})
             return 0
         readers = [judge for judge in panel.judges if judge.family is not None]
-        return sum(self._look_after(judge, panel, stop or threading.Event()) for judge in readers)
+        self._show(self._ages([judge.version for judge in readers]))
+        if self._clock.monotonic() < self._not_before:
+            return 0
+        return sum(self._look_after(judge, stop or threading.Event()) for judge in readers)
 
     def run_now(self, stop: threading.Event) -> list[list[CanaryResult]]:
         """Run every judge's canaries whether they are due or not, and quarantine who fails; return
@@ -98,7 +106,7 @@ class Patrol:
             if judge.family is not None:
                 runs.append(self.ask(judge, stop))
                 if not self._is_let_be(judge.version):
-                    self._quarantine_if_failed(judge.version, panel)
+                    self._quarantine_if_failed(judge.version)
         return runs
 
     def ask(self, judge: Judge, stop: threading.Event) -> list[CanaryResult]:
@@ -129,7 +137,7 @@ class Patrol:
         )
         return results
 
-    def _look_after(self, judge: Judge, panel: Panel, stop: threading.Event) -> int:
+    def _look_after(self, judge: Judge, stop: threading.Event) -> int:
         """Run a judge's canaries and look at what is known of it, each if its time has come."""
         version, now = judge.version, self._clock.monotonic()
         looks = now - self._looked.get(version, -math.inf) >= JUDGED_EVERY_S
@@ -145,9 +153,18 @@ class Patrol:
                 extra = {"judge_version": version, "problem": str(away)}
                 log.warning("canaries.postponed", extra=extra)
             if runs or looks:
-                self._quarantine_if_failed(version, panel)
+                self._quarantine_if_failed(version)
                 self._looked[version] = now
         return runs
+
+    def _ages(self, versions: Sequence[str]) -> dict[str, float]:
+        now = self._clock.now()
+        asked = [version for version in versions if not self._is_let_be(version)]
+        for version in asked:
+            self._first_seen.setdefault(version, now)
+        with self._ledger.begin() as tx:
+            last = {v: tx.judging.last_canaries_at(v) or self._first_seen[v] for v in asked}
+        return {v: max(0.0, (now - at).total_seconds()) for v, at in last.items()}
 
     def _is_let_be(self, version: str) -> bool:
         """Return whether a judge is not asked: it is in quarantine already, or mode is off."""
@@ -163,19 +180,14 @@ class Patrol:
             return True
         return lifted is not None and lifted > last
 
-    def _quarantine_if_failed(self, version: str, panel: Panel) -> None:
+    def _quarantine_if_failed(self, version: str) -> None:
         now = self._clock.now()
         with self._ledger.begin() as tx:
             found = distrust(tx, version, now=now)
             if found is None:
                 return
             _, outgoing = impose(
-                tx,
-                {panel.version, version},
-                found,
-                actor="canaries",
-                now=now,
-                announce=self._announce,
+                tx, version, found, actor="canaries", now=now, announce=self._announce
             )
         self._send(outgoing)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from store.errors import LeaseLost, StoreUnavailable
+from store.judging import stands_on
 from store.ledger import Ledger, Publish, Transaction
 from store.records import JudgeTask, Label, OutboxMessage, Verdict
 
@@ -91,18 +92,20 @@ class Recorder:
     def _without_distrusted(
         self, tx: Transaction, finished: Sequence[Finished]
     ) -> Sequence[Finished]:
-        """Return what counts; a task that was in hand when its judge was quarantined goes back.
+        """Return what counts; a task that was in hand when its judge, or one of its panel, was
+        quarantined goes back.
 
         Its labels would be left out as they are stored, and nobody would do the task again.
         """
-        held = {quarantine.judge_version: quarantine for quarantine in tx.judging.quarantines()}
+        quarantines = tx.judging.quarantines()
         counted = []
         for one in finished:
-            versions = {label.judge_version for label in one.labels} & held.keys()
-            if not versions:
+            versions = {label.judge_version for label in one.labels}
+            held = (q for q in quarantines if any(stands_on(v, q.judge_version) for v in versions))
+            left_out = next(held, None)
+            if left_out is None:
                 counted.append(one)
                 continue
-            left_out = held[min(versions)]
             tx.tasks.give_back(
                 one.task.task_id or 0,
                 worker=self._worker,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from judge.canaries import Finding, by_run, finding
-from store.judging import Quarantine
+from store.judging import Quarantine, stands_on
 from store.ledger import Transaction
 
 LABELS_OF = timedelta(days=30)
@@ -27,15 +28,16 @@ class Standing:
     whose members are asked one by one."""
     canaries: Finding | None
     quarantine: Quarantine | None
+    """Its own, else, of a panel, that of the member held longest."""
 
 
 def standings(tx: Transaction, *, now: datetime) -> list[Standing]:
     """Return every version that has labels, canaries or a quarantine, by name."""
     labelled = {one.judge_version: one for one in tx.judging.labelled(since=now - LABELS_OF)}
     runs = tx.judging.canary_runs()
-    held = {one.judge_version: one for one in tx.judging.quarantines()}
+    quarantines = tx.judging.quarantines()
     found = []
-    for version in sorted({*labelled, *runs, *held}):
+    for version in sorted({*labelled, *runs, *(one.judge_version for one in quarantines)}):
         given, ran_at = labelled.get(version), runs.get(version)
         newest = by_run(tx.judging.canaries(version, since=ran_at)) if ran_at else []
         found.append(
@@ -46,7 +48,12 @@ def standings(tx: Transaction, *, now: datetime) -> list[Standing]:
                 last_label_at=given.last_at if given else None,
                 canaries_at=ran_at,
                 canaries=finding(newest[-1]) if newest else None,
-                quarantine=held.get(version),
+                quarantine=_holding(version, quarantines),
             )
         )
     return found
+
+
+def _holding(version: str, quarantines: Sequence[Quarantine]) -> Quarantine | None:
+    held = [one for one in quarantines if stands_on(version, one.judge_version)]
+    return min(held, key=lambda one: (one.judge_version != version, one.since), default=None)

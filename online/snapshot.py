@@ -68,6 +68,7 @@ def dump(state: RoutingState) -> bytes:
         "threshold": state.threshold,
         "safe_reason": state.safe_reason,
         "effective_labels": state.effective_labels,
+        "revision": state.revision,
         "columns": list(state.model.columns) if state.model else None,
     }
     tensors = (

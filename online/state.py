@@ -62,6 +62,8 @@ class RoutingState:
     safe_reason: Reason | None
     """Why the threshold is ``SAFE``; None when it is not."""
     effective_labels: float
+    revision: int = 0
+    """``Upkeep.revision`` of the ledger whose labels made it; 0 also where nobody noted it."""
 
     def __post_init__(self) -> None:
         if self.policy.reference not in {m.name for m in self.pool}:

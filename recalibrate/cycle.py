@@ -54,10 +54,12 @@ class Recalibrator:
         self._lifecycle = Lifecycle(ledger, encoder=encoder)
         self._published = Published()
         self._refused_for = 0
-        self._revision: int | None = None
+        self._revision = 0
+        self._has_read = False
         self._last_seq = 0
-        self._quarantines: list[Quarantine] | None = None
-        self._is_discredited = False
+        self._quarantines: list[Quarantine] = []
+        self._published_under: list[Quarantine] | None = None
+        """None before this process has published."""
 
     @property
     def labels(self) -> int:
@@ -67,13 +69,12 @@ class Recalibrator:
     def step(self) -> int | None:
         """Run one cycle if one is due; return the version published, None if none was."""
         self._start_over_if_facts_went()
-        self._look_at_quarantines()
         self._touched |= self._window.read(self._ledger)
         inputs = read_inputs(self._ledger, self._clock)
         if inputs is None:
             return None
         due = is_due(inputs, self._published, labels=self._window.labels)
-        if not (due or self._scorers.is_behind or self._is_discredited):
+        if not (due or self._scorers.is_behind or self._is_discredited(inputs)):
             return None
         try:
             return self._cycle(inputs)
@@ -92,29 +93,32 @@ class Recalibrator:
         """
         with self._ledger.begin() as tx:
             revision, last_seq = tx.upkeep.revision(), tx.decisions.last_seq()
+            self._quarantines = tx.judging.quarantines()
         was_restored = last_seq < self._last_seq
         self._last_seq = last_seq
-        if was_restored or self._revision not in (None, revision):
+        if was_restored or (self._has_read and self._revision != revision):
             log.info("learn.started_over", extra={"judged": len(self._window)})
             self._window, self._touched = LabelWindow(encoder=self._encoder), {0}
             self._published = Published()
-        self._revision = revision
+        self._revision, self._has_read = revision, True
 
-    def _look_at_quarantines(self) -> None:
-        """Have λ recomputed, however few labels are left, once a judge went into quarantine or out
-        of it: the one in force may stem from labels that do not count. A process that starts cannot
-        know what the state in force was made from, but which of the two is older.
+    def _is_discredited(self, inputs: Inputs) -> bool:
+        """Return whether λ must be recomputed however few labels are left: the one in force stems
+        from labels that have gone since, as when a judge went into quarantine, or lacks some that
+        count again. The state itself says of which ledger it is, so that a process that starts
+        knows too, and one that a rollback brought back is not believed beyond its labels.
         """
-        with self._ledger.begin() as tx:
-            quarantines = tx.judging.quarantines()
-            active = tx.states.active() if self._quarantines is None else None
-        if self._quarantines is None:
-            self._is_discredited = active is not None and any(
-                held.imposed_at >= active.published_at for held in quarantines
-            )
-        elif quarantines != self._quarantines:
-            self._is_discredited = True
-        self._quarantines = quarantines
+        active = inputs.active
+        is_stale = active is not None and active.revision != self._revision
+        return is_stale or self._doubts_floors(inputs)
+
+    def _doubts_floors(self, inputs: Inputs) -> bool:
+        """Return whether other judges may have set the floors than those that are believed now; a
+        process that starts supposes so if the ledger has changed.
+        """
+        if self._published_under is not None:
+            return self._quarantines != self._published_under
+        return inputs.active is not None and inputs.active.revision != self._revision
 
     def _cycle(self, inputs: Inputs) -> int | None:
         started = self._clock.monotonic()
@@ -127,7 +131,7 @@ class Recalibrator:
         known = settled(rows, watermark=inputs.watermark, reference=reference)
         labels = rescore(known, model, inputs.experts) if model is not None and known else None
         experts = self._lifecycle.advanced(inputs, rows, model, labels)
-        if self._is_discredited:
+        if self._doubts_floors(inputs):
             experts = alarms.without_floors(experts)
         experts = alarms.with_baselines(experts, known, reference=reference)
         experts, raised = alarms.regressions(experts, known, now=self._clock.now())
@@ -153,6 +157,7 @@ class Recalibrator:
             threshold=threshold.value,
             safe_reason=threshold.safe_reason,
             effective_labels=threshold.effective_labels,
+            revision=self._revision,
         )
         state, payload = approved(candidate, threshold)
         outcome = Outcome(
@@ -172,7 +177,7 @@ class Recalibrator:
         self._published = Published(
             labels=self._window.labels, seq=inputs.last_seq, version=outcome.state.version
         )
-        self._is_discredited = False
+        self._published_under = self._quarantines
         facts = {
             "version": outcome.state.version,
             "threshold": outcome.threshold.value,

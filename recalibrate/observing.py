@@ -10,7 +10,7 @@ from online.learner import LabelWindow
 from recalibrate.crossfit import Evidence
 from recalibrate.inputs import read_inputs
 from recalibrate.outlook import Outlook, Spending, outlook
-from recalibrate.supply import Waiting, labels_per_hour, waiting
+from recalibrate.supply import LOOK_BACK, Waiting, labels_per_hour, waiting
 from recalibrate.window import rescore, settled
 from store.clock import Clock
 from store.errors import NotFound
@@ -32,6 +32,8 @@ class Observation:
     at: datetime
     judged: int
     """Requests with settled labels against this reference."""
+    left_out: int
+    """Labels of the last 30 days that a judge's quarantine keeps out of this and of λ."""
     looked_at: int
     """Of these, the newest that say something about every certified expert."""
     oldest: datetime | None
@@ -60,6 +62,7 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
     with ledger.begin() as tx:
         missing = waiting(tx, now=now)
         per_hour = labels_per_hour(tx, encoder=state.encoder, now=now)
+        left_out = sum(one.left_out for one in tx.judging.labelled(since=now - LOOK_BACK))
     window = LabelWindow(encoder=state.encoder)
     window.read(ledger)
     known = settled(window.rows(), watermark=inputs.watermark, reference=state.policy.reference)
@@ -85,6 +88,7 @@ def observe(ledger: Ledger, clock: Clock) -> Observation:
         state_version=state.version,
         at=now,
         judged=len(known),
+        left_out=left_out,
         looked_at=len(rows),
         oldest=rows[0].request.decided_at if rows else None,
         labels_per_hour=per_hour,

@@ -35,6 +35,11 @@ def lines(found: Observation) -> Iterator[str]:
         f" {found.reference}, mode {found.mode}, target {words.percent(found.alpha)}, state"
         f" {found.state_version}."
     )
+    if found.left_out:
+        yield (
+            f"{found.left_out:,} labels of the last 30 days count neither here nor for λ: a judge"
+            " that they stand on is in quarantine (`steersman judge versions`)."
+        )
     if found.waiting is not None:
         yield f"At the target in force: {found.waiting.text}."
     for one in found.outlooks:

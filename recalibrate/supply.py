@@ -18,7 +18,7 @@ from store.transitions import JUDGED
 OVER = timedelta(days=1)
 """The rate is that of the last day."""
 LOOK_BACK = timedelta(days=30)
-"""Older labels of experts that are not certified yet are not looked for."""
+"""Older labels of experts that are not certified yet, or left out, are not looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

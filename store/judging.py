@@ -5,6 +5,7 @@ Part of ``store.ledger.Transaction`` (``tx.judging``); what is said there holds 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +15,29 @@ from store.records import ExpertId, RequestId
 
 VERIFIED = "verifier-"
 """How the judge versions of verifiers begin: they are right or wrong, and no person is asked."""
-
+PANEL = "panel-"
+"""How the versions of panels begin; each member's mark follows, so that none is forgotten."""
+MARK_CHARACTERS = 12
 
 LOOK_BACK = 10_000
 """Labels among which the newest judge version is sought: the look must not grow with the ledger."""
+
+
+def panel_version(members: Sequence[str]) -> str:
+    """Return the version of judges that judge together: theirs by hash, in their order."""
+    return PANEL + "-".join(_mark(member) for member in members)
+
+
+def stands_on(label_version: str, judge_version: str) -> bool:
+    """Return whether labels of a version are that judge's, or of a panel with it."""
+    if label_version == judge_version:
+        return True
+    is_panel = label_version.startswith(PANEL)
+    return is_panel and _mark(judge_version) in label_version.removeprefix(PANEL).split("-")
+
+
+def _mark(judge_version: str) -> str:
+    return hashlib.sha256(judge_version.encode()).hexdigest()[:MARK_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +69,7 @@ class CanaryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantine:
-    """A judge version whose labels may not move λ."""
+    """A judge version whose labels, and those of panels with it, may not move λ."""
 
     judge_version: str
     since: datetime
@@ -180,17 +200,21 @@ class Judging(Protocol):
         ...
 
     def quarantine(self, quarantine: Quarantine, *, actor: str) -> int:
-        """Leave a version's labels out, from ``since`` on or from the earlier instant that held
-        already, with an audit entry; return how many labels are left out now.
+        """Leave out the labels that stand on a version, its own and those of every panel with it,
+        from ``since`` on or from the earlier instant that held already, with an audit entry; return
+        how many of them are left out now. Those that are still to come are left out as well.
 
         ``labels.settled_since`` no longer returns them, ``upkeep.revision`` changes, and the tasks
-        that brought them are pending again, for another judge version to do. What the version said
-        since is no longer kept: mended, it is to be asked anew.
+        that brought them are pending again, for another judge version to do, unless a label that
+        counts is there already; the watermark waits for those of traffic as if they had never been
+        done. What the version said since is no longer kept: mended, it is to be asked anew.
         """
         ...
 
     def lift(self, judge_version: str, *, actor: str, now: datetime) -> bool:
-        """Let a version's labels count again, with an audit entry; False if they did."""
+        """Let the labels count again that only this version's quarantine held, with an audit entry;
+        False if it is in none. Tasks that are pending although their labels now count are done.
+        """
         ...
 
     def lifted_at(self, judge_version: str) -> datetime | None:

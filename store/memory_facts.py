@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from store.facts import Decided, Recorded, ResponseOutcome
-from store.memory_judging import is_left_out
+from store.memory_quarantining import is_left_out
 from store.memory_tables import HeldPrompt, HeldVector, Journal
 from store.records import (
     TRAFFIC,

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from store import memory_quarantining as quarantining
 from store.judging import (
     LOOK_BACK,
     VERIFIED,
@@ -20,15 +21,10 @@ from store.judging import (
     SourceAgreement,
     VersionLabels,
 )
+from store.memory_quarantining import is_left_out
 from store.memory_tables import Journal
-from store.records import TRAFFIC, AuditEntry, ExpertId, Label, RequestId, TaskStatus, Verdict
+from store.records import TRAFFIC, AuditEntry, ExpertId, Label, RequestId, Verdict
 from store.upkeep import LIFTED, QUARANTINED
-
-
-def is_left_out(label: Label, quarantines: dict[str, Quarantine]) -> bool:
-    """Return whether a label's judge version was in quarantine when it was given."""
-    held = quarantines.get(label.judge_version)
-    return held is not None and label.labelled_at >= held.since
 
 
 def _for_low(verdict: Verdict) -> float:
@@ -114,31 +110,20 @@ class MemoryJudging:
         if (before := held.get(version)) is not None:
             quarantine = replace(quarantine, since=min(before.since, quarantine.since))
         self._journal.put(held, version, quarantine)
-        flagged = [label for label in self._tables.labels.values() if is_left_out(label, held)]
-        flagged = [label for label in flagged if label.judge_version == version]
-        self._reopen(flagged, quarantine)
+        count = quarantining.impose(self._journal, quarantine)
         kept = self._tables.kept_verdicts
         for key, verdict in list(kept.items()):
             if verdict.judge_version == version and verdict.kept_at >= quarantine.since:
                 self._journal.drop(kept, key)
-        detail = {"judge_version": version, "reason": quarantine.reason, "labels": len(flagged)}
+        detail = {"judge_version": version, "reason": quarantine.reason, "labels": count}
         self._audit(QUARANTINED, detail, actor=actor, now=quarantine.imposed_at)
-        return len(flagged)
-
-    def _reopen(self, flagged: Sequence[Label], quarantine: Quarantine) -> None:
-        theirs = {(label.request_id, label.purpose) for label in flagged}
-        for number, held in list(self._tables.tasks.items()):
-            task = held.task
-            is_done = task.status in {TaskStatus.DONE, TaskStatus.DEAD}
-            if is_done and (task.request_id, task.purpose) in theirs:
-                why = f"judged by {quarantine.judge_version}, which is in quarantine"
-                again = replace(task, status=TaskStatus.PENDING, attempts=0, last_error=why)
-                waiting = replace(held, task=again, due_at=quarantine.imposed_at)
-                self._journal.put(self._tables.tasks, number, waiting)
+        return count
 
     def lift(self, judge_version: str, *, actor: str, now: datetime) -> bool:
-        if self._journal.drop(self._tables.quarantines, judge_version) is None:
+        lifted = self._journal.drop(self._tables.quarantines, judge_version)
+        if lifted is None:
             return False
+        quarantining.close(self._journal, lifted)
         self._audit(LIFTED, {"judge_version": judge_version}, actor=actor, now=now)
         return True
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from store.facts import Arrived, SettledLabels
-from store.memory_judging import is_left_out
+from store.memory_quarantining import is_left_out
 from store.memory_tables import Journal, VerdictKey
 from store.records import TRAFFIC, Label, RequestId, Verdict
 

@@ -8,7 +8,7 @@ from store.errors import EventRejected
 from store.records import ExpertStatus, TaskStatus
 
 TASK: Mapping[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus.PENDING: frozenset({TaskStatus.LEASED}),
+    TaskStatus.PENDING: frozenset({TaskStatus.LEASED, TaskStatus.DONE}),  # its label counts again
     TaskStatus.LEASED: frozenset({TaskStatus.DONE, TaskStatus.PENDING, TaskStatus.DEAD}),
     TaskStatus.DONE: frozenset({TaskStatus.PENDING}),  # its label is in quarantine
     TaskStatus.DEAD: frozenset({TaskStatus.PENDING}),  # likewise, or retried

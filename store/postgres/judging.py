@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, case, delete, func, select, tuple_, update
+from sqlalchemy import Connection, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from store.judging import (
@@ -19,14 +19,14 @@ from store.judging import (
     SourceAgreement,
     VersionLabels,
 )
-from store.postgres import auditing
+from store.postgres import auditing, quarantining
 from store.postgres.judging_tables import audited_pairs, canaries, kept_verdicts, quarantines
 from store.postgres.labels import IS_LEFT_OUT, outcome_of_served
 from store.postgres.notify import announce
 from store.postgres.operations import PostgresOperations
 from store.postgres.rows import utc
-from store.postgres.tables import audit, feedback, judge_tasks, labels, verdicts
-from store.records import AuditEntry, TaskStatus, day_of
+from store.postgres.tables import audit, feedback, labels, verdicts
+from store.records import AuditEntry, day_of
 from store.upkeep import LIFTED, QUARANTINED
 
 
@@ -136,49 +136,16 @@ class PostgresJudging:
         ]
 
     def quarantine(self, quarantine: Quarantine, *, actor: str) -> int:
-        held, version = quarantines.c, quarantine.judge_version
-        imposed = insert(quarantines).values(asdict(quarantine))
-        self._connection.execute(
-            imposed.on_conflict_do_update(
-                index_elements=[held.judge_version],
-                set_={
-                    "since": func.least(held.since, imposed.excluded.since),
-                    "reason": imposed.excluded.reason,
-                    "imposed_at": imposed.excluded.imposed_at,
-                },
-            )
-        )
-        flagged = select(labels.c.request_id, labels.c.purpose).where(
-            labels.c.judge_version == version, IS_LEFT_OUT
-        )
-        count = self._connection.scalar(select(func.count()).select_from(flagged.subquery())) or 0
-        task = judge_tasks.c
-        reopened = update(judge_tasks).where(
-            tuple_(task.request_id, task.purpose).in_(flagged),
-            task.status.in_([TaskStatus.DONE, TaskStatus.DEAD]),
-        )
-        self._connection.execute(
-            reopened.values(
-                status=TaskStatus.PENDING,
-                attempts=0,
-                due_at=quarantine.imposed_at,
-                last_error=f"judged by {version}, which is in quarantine",
-            )
-        )
-        since = select(held.since).where(held.judge_version == version).scalar_subquery()
-        kept = kept_verdicts.c
-        self._connection.execute(
-            delete(kept_verdicts).where(kept.judge_version == version, kept.kept_at >= since)
-        )
+        count = quarantining.impose(self._connection, quarantine)
         announce(self._connection, "tasks")
         announce(self._connection, "labels")
-        detail = {"judge_version": version, "reason": quarantine.reason, "labels": count}
+        version, reason = quarantine.judge_version, quarantine.reason
+        detail = {"judge_version": version, "reason": reason, "labels": count}
         self._audit(QUARANTINED, detail, actor=actor, now=quarantine.imposed_at)
         return count
 
     def lift(self, judge_version: str, *, actor: str, now: datetime) -> bool:
-        gone = delete(quarantines).where(quarantines.c.judge_version == judge_version)
-        if not self._connection.execute(gone).rowcount:
+        if not quarantining.lift(self._connection, judge_version):
             return False
         announce(self._connection, "labels")
         self._audit(LIFTED, {"judge_version": judge_version}, actor=actor, now=now)

@@ -11,14 +11,17 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     RowMapping,
     ScalarSelect,
     Table,
     Text,
+    and_,
     cast,
     exists,
     func,
     literal,
+    or_,
     select,
     tuple_,
 )
@@ -26,7 +29,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.facts import Arrived, SettledLabels
-from store.judging import VERIFIED
+from store.judging import MARK_CHARACTERS, PANEL, VERIFIED
 from store.postgres.batch import Row, arrays, given, value
 from store.postgres.judging_tables import quarantines
 from store.postgres.lookups import has_vector
@@ -39,10 +42,30 @@ from store.records import TRAFFIC, ExpertId, Label, RequestId, Verdict, day_of
 
 # Written as text first: there is no cast from xid8 to a number.
 _OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
-IS_LEFT_OUT = exists().where(
-    quarantines.c.judge_version == held.c.judge_version, held.c.labelled_at >= quarantines.c.since
-)
-"""Whether a label's judge version was in quarantine when it was given."""
+
+
+def stands_on(label: FromClause, judge_version: ColumnElement[str]) -> ColumnElement[bool]:
+    """Hold for labels that ``store.judging.stands_on`` says stand on a judge version."""
+    sha256 = func.sha256(func.convert_to(judge_version, "UTF8"))
+    mark = func.left(func.encode(sha256, "hex"), MARK_CHARACTERS)
+    theirs = label.c.judge_version
+    is_member = func.strpos(theirs, func.concat("-", mark)) > 0
+    return or_(theirs == judge_version, and_(theirs.startswith(PANEL, autoescape=True), is_member))
+
+
+def left_out(label: FromClause) -> ColumnElement[bool]:
+    """Hold for labels given while a judge that they stand on was in quarantine."""
+    return (
+        exists()
+        .where(
+            stands_on(label, quarantines.c.judge_version),
+            label.c.labelled_at >= quarantines.c.since,
+        )
+        .correlate(label)
+    )
+
+
+IS_LEFT_OUT = left_out(held)
 
 
 class PostgresLabels:

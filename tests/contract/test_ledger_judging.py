@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from store.judging import (
     AuditCandidate,
     AuditedPair,
@@ -13,9 +15,10 @@ from store.judging import (
     Quarantine,
     SourceAgreement,
     VersionLabels,
+    panel_version,
 )
 from store.ledger import Ledger
-from store.records import PROBE, TRAFFIC, ExpertId, JudgeTask, RequestId
+from store.records import PROBE, TRAFFIC, ExpertId, JudgeTask, RequestId, TaskStatus
 from store.upkeep import LIFTED, QUARANTINED
 from tests.factories import (
     CHEAP,
@@ -387,3 +390,157 @@ def test_the_newest_version_is_the_one_whose_traffic_labels_count(ledger: Ledger
         tx.judging.quarantine(quarantine(), actor="a")
         assert tx.judging.newest_version() == HONEST
         assert tx.judging.auditable(LIAR, limit=9) == []
+
+
+THIRD = "third-1"
+
+
+def awaited(ledger: Ledger) -> int:
+    with ledger.begin() as tx:
+        return tx.decisions.watermark(now=later(61), timeout_s=60)
+
+
+def pending(ledger: Ledger) -> list[str]:
+    with ledger.begin() as tx:
+        return sorted(t.request_id for t in tx.tasks.listed(status=TaskStatus.PENDING, limit=99))
+
+
+def test_a_member_takes_the_labels_of_every_panel_with_it_along(ledger: Ledger) -> None:
+    """Of panels that are no longer in force, of answers that nobody could judge, and late ones."""
+    with_it, first = panel_version([HONEST, LIAR]), panel_version([LIAR, HONEST, THIRD])
+    without = panel_version([HONEST, THIRD])
+    judged(ledger, 9, 10, version=with_it)
+    judged(ledger, 11, version=first)
+    judged(ledger, 12, version=without)
+    judged(ledger, 13)
+    with ledger.begin() as tx:
+        assert tx.judging.quarantine(quarantine(), actor="canaries") == 3
+    assert counted(ledger) == sorted([f"r9 {with_it}", f"r12 {without}"])
+    assert pending(ledger) == ["r10", "r11", "r13"]
+    judged(ledger, 14, version=panel_version([THIRD, LIAR]))
+    assert counted(ledger) == sorted([f"r9 {with_it}", f"r12 {without}"])
+    with ledger.begin() as tx:
+        left_out = {one.judge_version: one.left_out for one in tx.judging.labelled(since=NOON)}
+        assert (left_out[with_it], left_out[first], left_out[without]) == (1, 1, 0)
+        again = label("r10", judge_version=without, labelled_at=later(61))
+        tx.labels.add([verdict("r10", judge_version=LIAR)], [again])  # as the earlier panel's are
+    assert f"r10 {without}" in counted(ledger)
+
+
+def test_of_two_members_in_quarantine_one_that_is_lifted_lifts_its_own_alone(
+    ledger: Ledger,
+) -> None:
+    both, one = panel_version([HONEST, LIAR]), panel_version([THIRD, LIAR])
+    judged(ledger, 10, version=both)
+    judged(ledger, 11, version=one)
+    judged(ledger, 12, version=LIAR)
+    judged(ledger, 13, version="verifier-1")
+    with ledger.begin() as tx:
+        tx.judging.quarantine(quarantine(), actor="a")
+        tx.judging.quarantine(quarantine(HONEST), actor="a")
+    assert counted(ledger) == ["r13 verifier-1"]
+    assert awaited(ledger) == 0
+    with ledger.begin() as tx:
+        assert tx.judging.lift(LIAR, actor="ann", now=later(70))
+    assert counted(ledger) == sorted([f"r11 {one}", "r12 liar-1", "r13 verifier-1"])
+    assert pending(ledger) == ["r10"]
+    assert awaited(ledger) == 0
+    with ledger.begin() as tx:
+        assert tx.judging.lift(HONEST, actor="ann", now=later(71))
+    assert len(counted(ledger)) == awaited(ledger) == 4
+    assert pending(ledger) == []
+
+
+def test_a_panel_can_be_held_and_lifted_by_its_own_name(ledger: Ledger) -> None:
+    panel = panel_version([HONEST, LIAR])
+    judged(ledger, 10, version=panel)
+    judged(ledger, 11, version=LIAR)
+    with ledger.begin() as tx:
+        assert tx.judging.quarantine(quarantine(panel), actor="ann") == 1
+        assert tx.judging.quarantine(quarantine(), actor="ann") == 2
+        assert tx.judging.lift(LIAR, actor="ann", now=later(70))
+    assert counted(ledger) == ["r11 liar-1"]
+    with ledger.begin() as tx:
+        assert tx.judging.lift(panel, actor="ann", now=later(70))
+    assert counted(ledger) == sorted([f"r10 {panel}", "r11 liar-1"])
+
+
+def test_the_watermark_waits_for_what_is_judged_anew(ledger: Ledger) -> None:
+    """As for a request that is judged for the first time: until its task ends, or the time-out."""
+    judged(ledger, 9, 10, 11, 12)
+    judged(ledger, 13, version=HONEST)
+    assert awaited(ledger) == 5
+    with ledger.begin() as tx:
+        tx.judging.quarantine(quarantine(), actor="a")
+    assert awaited(ledger) == 1
+    for name, seq in (("r10", 2), ("r11", 3)):
+        with ledger.begin() as tx:
+            (task,) = tx.tasks.lease(worker="w", now=later(61), lease_s=60.0, limit=1)
+            assert task.request_id == name
+            given = label(name, judge_version=HONEST, labelled_at=later(61))
+            tx.labels.add([], [given])
+            if name == "r10":
+                tx.tasks.finish(task.task_id or 0, worker="w")
+            else:
+                tx.tasks.bury(task.task_id or 0, worker="w", error="its tenant is not judged")
+        assert awaited(ledger) == seq
+    with ledger.begin() as tx:
+        assert tx.decisions.watermark(now=later(73), timeout_s=60) == 5
+
+
+def test_a_probe_that_is_judged_anew_holds_no_watermark(ledger: Ledger) -> None:
+    judged(ledger, 10, purpose=PROBE)
+    with ledger.begin() as tx:
+        task = JudgeTask(
+            request_id=RequestId("r10"), experts=(CHEAP,), purpose=TRAFFIC, created_at=later(10)
+        )
+        tx.tasks.add([task])
+        (leased,) = tx.tasks.lease(worker="w", now=later(10), lease_s=60.0, limit=1)
+        tx.tasks.finish(leased.task_id or 0, worker="w")
+        tx.judging.quarantine(quarantine(), actor="a")
+    assert pending(ledger) == ["r10"]
+    assert awaited(ledger) == 1
+
+
+def test_what_another_judge_said_already_is_not_judged_a_third_time(ledger: Ledger) -> None:
+    judged(ledger, 10, 11)
+    with ledger.begin() as tx:
+        tx.judging.quarantine(quarantine(since=later(11)), actor="a")
+        (again,) = tx.tasks.lease(worker="w", now=later(61), lease_s=60.0, limit=9)
+        tx.labels.add([], [label("r11", judge_version=HONEST, labelled_at=later(61))])
+        tx.tasks.finish(again.task_id or 0, worker="w")
+    with ledger.begin() as tx:
+        assert tx.judging.quarantine(quarantine(since=later(9)), actor="a") == 2
+    assert pending(ledger) == ["r10"]
+    assert awaited(ledger) == 0
+
+
+def test_a_lift_ends_no_task_that_never_brought_a_label(ledger: Ledger) -> None:
+    judged(ledger, 10, purpose=PROBE)
+    other = JudgeTask(
+        request_id=RequestId("r10"), experts=(ExpertId("new"),), purpose=PROBE, created_at=later(10)
+    )
+    with ledger.begin() as tx:
+        tx.tasks.add([other])
+        tx.judging.quarantine(quarantine(), actor="a")
+    with ledger.begin() as tx:
+        assert tx.judging.lift(LIAR, actor="a", now=later(70))
+        (left,) = tx.tasks.listed(status=TaskStatus.PENDING, limit=9)
+    assert left.experts == other.experts
+
+
+def test_a_quarantine_that_is_not_committed_leaves_everything_as_it_was(ledger: Ledger) -> None:
+    panel = panel_version([HONEST, LIAR])
+    judged(ledger, 10, version=panel)
+
+    def crash() -> None:
+        with ledger.begin() as tx:
+            tx.judging.quarantine(quarantine(), actor="a")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        crash()
+    assert counted(ledger) == [f"r10 {panel}"]
+    assert (pending(ledger), awaited(ledger)) == ([], 1)
+    with ledger.begin() as tx:
+        assert tx.upkeep.revision() == 0

@@ -130,6 +130,20 @@ def test_one_canary_that_wins_is_enough_and_an_unreadable_reply_is_no_win() -> N
     assert (lost.is_good, lost.lost) == (False, ("role-02",))
 
 
+@pytest.mark.parametrize(("unreadable", "is_good"), [(4, True), (5, False), (20, False)])
+def test_a_run_of_which_too_little_was_read_speaks_neither_for_a_judge_nor_against_it(
+    unreadable: int, is_good: bool
+) -> None:
+    nonsense = [result(f"gibberish-{n:02}", True) for n in range(20)]
+    said = [None] * unreadable + [True] * (20 - unreadable)
+    found = finding([*nonsense, *(result(f"choose_me-{n:02}", r) for n, r in enumerate(said))])
+    assert (found.is_good, found.is_lost) == (is_good, False)
+
+
+def test_a_judge_that_reads_nothing_at_all_has_lost_for_it_judges_no_gibberish_worse() -> None:
+    assert finding([result("null-01", None), result("gibberish-01", None)]).is_lost
+
+
 def test_a_judge_that_reads_nothing_out_of_gibberish_is_not_good() -> None:
     assert not finding([]).is_good
     assert not finding([result("null-01", None), result("gibberish-01", None)]).is_good

@@ -14,7 +14,7 @@ from ingest.settings import ProcessSettings
 from judge.pairs import Panel
 from store.clock import ManualClock
 from store.errors import NotFound, SettingsInvalid
-from store.judging import CanaryResult
+from store.judging import CanaryResult, panel_version
 from store.memory import MemoryLedger
 from store.records import AlertKind
 from tests.factories import NOON, decided, label, later
@@ -88,6 +88,36 @@ def test_a_version_is_held_from_a_time_on_and_lifted(backbone: Backbone) -> None
     assert run("lift", "judge-1").exit_code == 0
     assert counted(backbone) == ["r1", "r2"]
     assert isinstance(run("lift", "judge-1").exception, NotFound)
+
+
+def test_a_panel_is_held_and_lifted_with_its_member(backbone: Backbone) -> None:
+    panel = panel_version(["judge-1", "silent-1"])
+    labelled(backbone)
+    with backbone.ledger.begin() as tx:
+        tx.labels.add([], [label("r1", judge_version=panel, labelled_at=later(1))])
+    held = run("quarantine", "silent-1", "--reason", "odd")
+    assert "1 labels are out of λ" in held.output, held.output
+    assert counted(backbone) == ["r1", "r2"]
+    assert "IN QUARANTINE with silent-1" in run("versions").output
+    refused = run("lift", panel).exception
+    assert isinstance(refused, NotFound)
+    assert "lift the member that is, silent-1" in str(refused)
+    assert run("quarantine", panel, "--reason", "mine").exit_code == 0
+    assert "stay out of λ with silent-1" in run("lift", panel).output
+    assert run("lift", "silent-1").exit_code == 0
+    assert counted(backbone) == ["r1", "r2", "r1"]
+
+
+def test_a_judge_that_was_not_asked_its_canaries_for_more_than_a_day_is_told(
+    backbone: Backbone,
+) -> None:
+    with backbone.ledger.begin() as tx:
+        one = CanaryResult(judge_version="a", ran_at=later(0), name="null-01", is_right=True)
+        tx.judging.record_canaries([one])
+    backbone.clock.advance(25 * 3600.0)
+    assert "NOT ASKED" not in run("versions").output
+    backbone.clock.advance(5 * 3600.0)
+    assert "NOT ASKED its canaries for 30 h" in run("versions").output
 
 
 def test_without_a_time_all_labels_are_left_out(backbone: Backbone) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 
 import pytest
 
+from ingest.canary_age import CanaryAgeGauge
+from ingest.metrics import Metrics
 from judge.canaries import finding
 from judge.distrust import FEWEST_PAIRS, FROM_THE_FIRST
 from judge.kept import Kept
@@ -239,6 +242,60 @@ def test_an_unreadable_reply_is_no_win_and_is_paid_for() -> None:
     assert {result.cost_usd for result in unread} == {1.0}
 
 
+def test_a_run_that_could_not_be_read_is_not_the_last_good_one() -> None:
+    reader = Reader()
+    watch = Watch(reader)
+    watch.patrol.step()
+    good_at = watch.clock.now()
+    reader.cannot_read = "choose_me"
+    watch.clock.advance(DAY_S)
+    assert watch.patrol.step() == 1
+    assert watch.quarantines() == []
+    reader.cannot_read, reader.falls_for = "", "role"
+    watch.clock.advance(DAY_S)
+    watch.patrol.step()
+    (held,) = watch.quarantines()
+    assert held.since == good_at
+
+
+def test_how_long_ago_a_judge_was_asked_is_shown_while_it_is_asked() -> None:
+    reader = Reader()
+    watch = Watch(reader, Reader("reader-2"))
+    metrics = Metrics()
+    gauge = CanaryAgeGauge(metrics)
+    watch.patrol = Patrol(
+        watch.ledger,
+        lambda: watch.panel,
+        watch.clock,
+        announce=watch._announce,
+        send=watch.sent.extend,
+        show=gauge.show,
+    )
+
+    def shown() -> dict[str, float]:
+        watch.patrol.step()
+        ages = re.findall(
+            r'canaries_age_seconds{judge_version="(.*)"} (.*)', metrics.render().decode()
+        )
+        return {version: float(age) for version, age in ages}
+
+    reader.is_away = True  # while the other one is asked, and again a day and more later
+    assert shown() == {"reader-1": 0.0, "reader-2": 0.0}
+    watch.clock.advance(DAY_S / 2)
+    reader.is_away = False
+    assert shown() == {"reader-1": DAY_S / 2, "reader-2": DAY_S / 2}
+    reader.is_away = True
+    watch.clock.advance(2 * DAY_S)
+    assert shown() == {"reader-1": 2 * DAY_S, "reader-2": 2.5 * DAY_S}
+    with watch.ledger.begin() as tx:
+        held = Quarantine(judge_version="reader-2", since=NOON, reason="-", imposed_at=NOON)
+        tx.judging.quarantine(held, actor="ann")
+    watch.clock.advance(60)
+    assert shown() == {"reader-1": 2 * DAY_S + 60}
+    watch.panel = Panel((Reader("reader-3"),))
+    assert shown() == {"reader-3": 0.0}
+
+
 def test_an_outage_postpones_a_run_and_stores_nothing_of_it() -> None:
     reader = Reader()
     watch = Watch(reader)
@@ -362,7 +419,7 @@ def test_a_panel_is_no_better_than_its_worst_judge() -> None:
     watch = Watch(good, bad)
     assert watch.patrol.step() == 2
     versions = {held.judge_version for held in watch.quarantines()}
-    assert versions == {"bad-1", watch.panel.version}
+    assert versions == {"bad-1"}
     trusted = Trusted(lambda: watch.panel, watch.ledger, watch.clock)
     with pytest.raises(JudgeUnavailable, match="bad-1"):
         trusted()

@@ -9,11 +9,14 @@ import pytest
 
 from ingest.announce import announce_alert
 from ingest.local import SECONDS_PER_BATCH, LocalLoop
+from judge.pairs import Panel
 from judge.port import Judge, Question, Reply
 from judge.recorded import RecordedJudge
 from recalibrate.cycle import Recalibrator
 from recalibrate.inputs import LABEL_TIMEOUT_S
 from recalibrate.observing import observe
+from recalibrate.outlook_words import lines
+from recalibrate.rollback import roll_back
 from store.judging import Quarantine
 from store.records import SAFE, AlertKind, ExpertId, Reason
 from tests.unit.loop_fakes import (
@@ -100,13 +103,24 @@ class Run:
         self.made.settle(judge=False)
 
 
-def made_run(last: str | None, *, honest: int = TRAINED, more: int = MORE, new: int = 0) -> Run:
+def made_run(
+    last: str | None,
+    *,
+    honest: int = TRAINED,
+    more: int = MORE,
+    new: int = 0,
+    is_panel: bool = False,
+) -> Run:
     """The first requests are judged honestly, the rest by ``last``, or by nobody yet; ``new``
-    ones are still to come.
+    ones are still to come. A panel has an honest judge beside it.
     """
     recorded = traffic(honest + more + new)
     judge = Changing(RecordedJudge(recorded, margin=0.05))
     made = loop(recorded, judge=judge)
+    if is_panel:
+        beside = Changing(RecordedJudge(recorded, margin=0.05))
+        beside.version = SECOND
+        made.panel = Panel((beside, judge))
     run(made, last=honest)
     made.clock.advance(1.0)
     lied_from = made.clock.now()
@@ -128,6 +142,50 @@ def test_what_a_quarantined_judge_said_is_as_if_it_had_never_been(lied: Run) -> 
     assert lied.facts() == never.facts()
     lied.relearn()
     assert lied.facts() == never.facts()
+
+
+def test_what_a_panel_said_with_a_quarantined_judge_is_as_if_it_had_never_been() -> None:
+    """Whether the panel is still in force or not, and what the judge said alone goes with it."""
+    lied = made_run(LIAR, new=16, is_panel=True)
+    earlier = lied.made.panel
+    lied.made.panel = Panel((lied.judge,))
+    list(lied.made.serve(list(lied.made.traffic.prompts)[TRAINED + MORE :]))
+    never = made_run(None, new=16, is_panel=True)
+    never.made.clock.advance(SECONDS_PER_BATCH)
+    list(never.made.serve(list(never.made.traffic.prompts)[TRAINED + MORE :], judge=lambda: False))
+    assert lied.facts() != never.facts()
+    assert lied.quarantine() == 3 * (MORE + 16)
+    lied.relearn()
+    never.relearn()
+    assert lied.facts() == never.facts()
+    with lied.made.ledger.begin() as tx:
+        assert tx.tasks.counts()["pending"] == MORE + 16
+    lied.made.panel = earlier  # as a process that was not stopped: what it says is out as well
+    lied.made.worker.step()
+    lied.relearn()
+    assert lied.facts() == never.facts()
+
+
+def test_of_two_judges_in_quarantine_the_lifted_one_brings_its_own_labels_back() -> None:
+    """A panel with both stays out; what the lifted one said alone counts by the usual rule."""
+    lied, honest = made_run(LIAR, is_panel=True), made_run(None, is_panel=True)
+    lied.quarantine()
+    with lied.made.ledger.begin() as tx:
+        now = lied.made.clock.now()
+        other = Quarantine(judge_version=SECOND, since=lied.lied_from, reason="-", imposed_at=now)
+        tx.judging.quarantine(other, actor="ann")
+        assert tx.judging.lift(LIAR, actor="ann", now=now)
+    lied.relearn()
+    honest.relearn()
+    assert lied.facts() == honest.facts()
+    with lied.made.ledger.begin() as tx:
+        assert tx.tasks.counts()["pending"] == MORE
+        assert tx.judging.lift(SECOND, actor="ann", now=lied.made.clock.now())
+        assert tx.tasks.counts()["pending"] == 0
+    believed = made_run(LIAR, is_panel=True)
+    lied.relearn()
+    believed.relearn()
+    assert lied.facts() == believed.facts()
 
 
 def test_once_judged_again_it_is_as_if_only_the_other_judge_had_spoken(lied: Run) -> None:
@@ -187,6 +245,41 @@ def test_a_learner_that_starts_after_the_quarantine_takes_the_threshold_back() -
     assert state_of(made).version == version
 
 
+def test_a_learner_that_starts_after_a_lift_makes_a_state_of_the_labels_that_count_again() -> None:
+    """Of fewer labels than ask for one; nothing else than the state's own word tells of a lift."""
+    few = made_run(LIAR, honest=0, more=16)
+    few.quarantine()
+    made = few.made
+    with made.ledger.begin() as tx:
+        assert tx.judging.lift(LIAR, actor="ann", now=made.clock.now())
+    version = state_of(made).version
+    few.relearn()
+    assert state_of(made).version == version + 1
+    few.relearn()
+    assert state_of(made).version == version + 1
+
+
+def test_a_quarantine_by_a_clock_that_is_behind_is_seen_by_a_learner_that_starts() -> None:
+    liar = made_run(LIAR, honest=0, more=TRAINED)
+    with liar.made.ledger.begin() as tx:
+        at = liar.lied_from
+        held = Quarantine(judge_version=LIAR, since=at, reason="-", imposed_at=at)
+        tx.judging.quarantine(held, actor="canaries")
+    assert state_of(liar.made).threshold < SAFE
+    liar.relearn()
+    assert state_of(liar.made).threshold == SAFE
+
+
+def test_a_state_that_a_rollback_brought_back_is_not_believed_beyond_its_labels() -> None:
+    liar = made_run(LIAR, honest=0, more=TRAINED)
+    lies = state_of(liar.made)
+    assert lies.threshold < SAFE
+    liar.quarantine()
+    roll_back(liar.made.ledger, lies.version, actor="ann", clock=liar.made.clock)
+    liar.made.settle(judge=False)
+    assert state_of(liar.made).threshold == SAFE
+
+
 def test_tasks_that_wait_again_hold_the_watermark_back_for_a_while_at_most() -> None:
     """New requests wait behind those that are judged again, and count once the time-out is over."""
     lied = made_run(LIAR, new=16)
@@ -199,10 +292,10 @@ def test_tasks_that_wait_again_hold_the_watermark_back_for_a_while_at_most() -> 
 
     with ledger.begin() as tx:
         assert tx.tasks.counts()["pending"] == MORE
-    assert watermark() == TRAINED + MORE
+    assert watermark() == TRAINED
     names = list(lied.made.traffic.prompts)[TRAINED + MORE :]
     list(lied.made.serve(names, judge=lambda: False))
-    assert watermark() == TRAINED + MORE
+    assert watermark() == TRAINED
     with ledger.begin() as tx:
         (first,) = tx.tasks.lease(worker="w", now=clock.now(), lease_s=1.0, limit=1)
     assert first.request_id not in names
@@ -226,9 +319,13 @@ def test_a_floor_set_by_a_liar_raises_no_alarm_about_honest_labels() -> None:
 
 def test_what_people_read_leaves_them_out_too(lied: Run) -> None:
     ledger, clock = lied.made.ledger, lied.made.clock
-    assert observe(ledger, clock).judged == TRAINED + MORE
+    seen = observe(ledger, clock)
+    assert (seen.judged, seen.left_out) == (TRAINED + MORE, 0)
+    assert not any("quarantine" in line for line in lines(seen))
     lied.quarantine()
-    assert observe(ledger, clock).judged == TRAINED
+    seen = observe(ledger, clock)
+    assert (seen.judged, seen.left_out) == (TRAINED, 3 * MORE)
+    assert any(f"{3 * MORE} labels" in line and "quarantine" in line for line in lines(seen))
     with ledger.begin() as tx:
         arrived = tx.labels.arrived(since=lied.lied_from, encoder=ClusterEncoder.identity)
         probed = tx.decisions.recent_judged(
