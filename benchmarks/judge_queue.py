@@ -17,7 +17,8 @@ from judge.kept import Kept
 from judge.paced import Paced
 from judge.pairs import Panel
 from judge.port import Question, Reply
-from judge.spending import BudgetedJudge, Purse, budgeted_clients
+from judge.purse import Purse
+from judge.spending import BudgetedJudge, budgeted_clients
 from judge.trusted import Trusted
 from judge.worker import JudgeWorker
 from online.chance import draw

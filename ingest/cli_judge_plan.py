@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ingest.cli_opening import opened_backbone, printable
+from store.money import CANARY, JUDGE, SHADOW
 
 if TYPE_CHECKING:
     from ingest.judge_costs import JudgeCosts
@@ -42,7 +43,11 @@ def cost(
     if json:
         tenants = {name: _fields(one) for name, one in found.by_tenant.items()}
         whole = {"judge_version": found.judge_version, "requests": REQUESTS}
-        whole |= {"all": _fields(found.whole), "by_tenant": tenants}
+        whole |= {
+            "all": _fields(found.whole),
+            "by_tenant": tenants,
+            "used_today_usd": found.used_usd,
+        }
         typer.echo(json_text.dumps(whole, allow_nan=False, ensure_ascii=False, indent=2))
     else:
         typer.echo("\n".join(_told(found)))
@@ -149,6 +154,12 @@ def _told(found: JudgeCosts) -> Iterator[str]:
     told = f"measured on {whole.shadows_of:,} requests" if whole.shadows_of else estimated
     yield f"    {whole.shadow_answers:.2f} answers a request; {told}"
     yield f"  together        {REQUESTS * whole.request_usd:10.4f} USD"
+    used, policy = found.used_usd, found.policy
+    yield (
+        f"Used this UTC day: {used[JUDGE]:.4f} of {policy.judge_usd_per_day:.2f} USD for verdicts,"
+        f" {used[SHADOW]:.4f} of {policy.shadow_usd_per_day:.2f} for shadow answers, tasks under"
+        f" way at their most; outside the budgets {used[CANARY]:.4f} for canaries"
+    )
     if len(found.by_tenant) > 1:
         yield f"{REQUESTS:,} requests of one tenant"
         for name, one in found.by_tenant.items():

@@ -50,7 +50,7 @@ def panel_of(backbone: Backbone) -> PolicyPanel:
     """Return who judges, for a command; alerts are left to the sweeper of a running role."""
     from ingest.announce import announce_alert  # noqa: PLC0415
     from ingest.judging import PolicyPanel  # noqa: PLC0415
-    from judge.spending import Purse  # noqa: PLC0415
+    from judge.purse import Purse  # noqa: PLC0415
     from online.recorded import load_recorded  # noqa: PLC0415
 
     here = backbone.settings

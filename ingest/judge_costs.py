@@ -19,7 +19,7 @@ from judge.estimate import (
 from online.costs import NOMINAL_OUTPUT_TOKENS
 from store.errors import NotFound
 from store.ledger import Transaction
-from store.money import Spent
+from store.money import CANARY, JUDGE, SHADOW, Spent, day_of
 from store.policy import PolicySettings
 from store.records import Expert, Price
 from store.transitions import JUDGED
@@ -36,6 +36,8 @@ class JudgeCosts:
     whole: Cost
     by_tenant: Mapping[str, Cost]
     """Tenants with a judged request in the last day."""
+    used_usd: Mapping[str, float]
+    """Of each kind of money this UTC day, tasks under way at their most."""
 
 
 def judge_costs(backbone: Backbone) -> JudgeCosts:
@@ -54,11 +56,13 @@ def judge_costs(backbone: Backbone) -> JudgeCosts:
             raise NotFound("no_policy", "no policy is set: steersman policy set reference=NAME")
         found = tx.money.spent(versions, since=backbone.clock.now() - OVER)
         otherwise = _estimated(tx, backbone, current[1], together(found))
+        used = tx.money.used([JUDGE, SHADOW, CANARY], day=day_of(backbone.clock.now()))
     return JudgeCosts(
         judge_version=panel.version,
         policy=current[1],
         whole=measured(together(found), otherwise),
         by_tenant={one.tenant: measured(one, otherwise) for one in found},
+        used_usd={kind: amount / 1e6 for kind, amount in used.items()},
     )
 
 

@@ -12,9 +12,10 @@ from judge.kept import Kept
 from judge.paced import Paced
 from judge.pairs import Panel
 from judge.port import Judge
+from judge.purse import Purse
 from judge.recorded import RecordedJudge
 from judge.rules import read_rules
-from judge.spending import BudgetedJudge, Purse
+from judge.spending import BudgetedJudge
 from judge.verifying import Verifier
 from online.clients import ClientFactory, Endpoint, ExpertClient, endpoint_of
 from online.recorded import RecordedClient, RecordedTraffic

@@ -35,7 +35,8 @@ from ingest.topics import PROMPTS, READERS, RESPONSES, full_name
 from judge.batch import LONGEST_CALL_S
 from judge.patrol import Patrol
 from judge.probing import Prober
-from judge.spending import Purse, budgeted_clients
+from judge.purse import Purse
+from judge.spending import budgeted_clients
 from judge.trusted import Trusted
 from judge.worker import JudgeWorker
 from online.encode import CachedEncoder, Encoder, SentenceEncoder, identity_of

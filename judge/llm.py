@@ -14,7 +14,6 @@ from judge.template import TEMPLATE_HASH, comparison
 from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.chat import Chat
 from online.clients import Answer, Message
-from online.costs import FRAME_TOKENS, expected_cost
 from store.clock import Clock
 from store.errors import (
     EndpointRefused,
@@ -22,7 +21,7 @@ from store.errors import (
     JudgeUnavailable,
     VerdictUnreadable,
 )
-from store.records import DEFAULT_TENANT, ExpertId, RequestId
+from store.records import ExpertId, RequestId
 
 VERDICT_TOKENS = 1_024
 """Room for a model that thinks aloud before its short verdict."""
@@ -30,7 +29,6 @@ VERDICT_TOKENS = 1_024
 
 TRIAL = Question(
     request_id=RequestId("trial"),
-    tenant=DEFAULT_TENANT,
     prompt="What is the sum 2 and 3?",
     expert_a=ExpertId("right"),
     answer_a=Answer(text="5", cost_usd=0.0),
@@ -69,6 +67,7 @@ class LlmJudge:
         self._try_again = -math.inf
         self._refuses_all = ""
         """What the last trial came to; empty when it was answered."""
+        self._trial_usd = chat.most_usd(self._messages(TRIAL), max_tokens=VERDICT_TOKENS)
 
     @property
     def version(self) -> str:
@@ -81,37 +80,39 @@ class LlmJudge:
         return self._family
 
     def most_usd(self, question: Question) -> float:
-        """Return the price of a call whose every byte is a token and that uses all its room.
-
-        No tokenizer that works on bytes makes more of a text. Tries that failed are not in it:
-        an endpoint that bills them does not say so.
+        """Return the price of a try whose every byte is a token and that uses all its room; of the
+        trial, if that is dearer: a refusal may bring it about.
         """
         try:
             messages = self._messages(question)
         except VerdictUnreadable:  # it will not be asked
             return 0.0
-        tokens = sum(len(m.content.encode()) + FRAME_TOKENS for m in messages)
-        price = self._chat.endpoint.price
-        return expected_cost(price, input_tokens=tokens, mean_output_tokens=VERDICT_TOKENS)
+        return max(self._trial_usd, self._chat.most_usd(messages, max_tokens=VERDICT_TOKENS))
 
     def compare(self, question: Question) -> Reply:
         try:
             said = self._said(question)
         except EndpointRefused as refused:
-            self._check_that_it_works()
-            raise VerdictUnreadable(f"the judge refuses this comparison: {refused}") from refused
+            cost_usd = self._check_that_it_works(refused.cost_usd)
+            said_no = f"the judge refuses this comparison: {refused}"
+            raise VerdictUnreadable(said_no, cost_usd=cost_usd) from refused
         except EndpointUnavailable as away:
-            raise JudgeUnavailable(f"the judge did not answer: {away}") from away
+            raise JudgeUnavailable(
+                f"the judge did not answer: {away}", cost_usd=away.cost_usd
+            ) from away
         try:
             preference = read_verdict(said.text or "")
         except VerdictUnreadable as problem:
             raise VerdictUnreadable(str(problem), cost_usd=said.cost_usd) from problem
         return Reply(preference=preference, cost_usd=said.cost_usd)
 
-    def _said(self, question: Question) -> Answer:
-        messages = self._messages(question)
+    def _said(self, question: Question, *, retries: int | None = None) -> Answer:
         return self._chat.complete(
-            messages, max_tokens=VERDICT_TOKENS, temperature=0.0, schema=self._schema
+            self._messages(question),
+            max_tokens=VERDICT_TOKENS,
+            temperature=0.0,
+            schema=self._schema,
+            retries=retries,
         )
 
     def _messages(self, question: Question) -> tuple[Message, ...]:
@@ -123,19 +124,25 @@ class LlmJudge:
             draw_nonce=lambda: secrets.token_hex(8),
         )
 
-    def _check_that_it_works(self) -> None:
-        """Raise ``JudgeUnavailable`` if the trial was not answered either."""
+    def _check_that_it_works(self, spent: float) -> float:
+        """Return what was spent, the trial's cost with it, if this was the call to try.
+
+        Raises ``JudgeUnavailable`` if the trial was not answered either. It is tried once: with the
+        refused call it costs no more than a call may.
+        """
         with self._trial:
             if self._clock.monotonic() >= self._try_again:
                 self._try_again = self._clock.monotonic() + TRIAL_EVERY_S
                 try:
-                    self._said(TRIAL)
+                    spent += self._said(TRIAL, retries=0).cost_usd
                     self._refuses_all = ""
                 except (EndpointRefused, EndpointUnavailable) as problem:
+                    spent += problem.cost_usd
                     self._refuses_all = str(problem)
             refuses_all = self._refuses_all
         if refuses_all:
-            raise JudgeUnavailable(f"the judge refuses everything: {refuses_all}")
+            raise JudgeUnavailable(f"the judge refuses everything: {refuses_all}", cost_usd=spent)
+        return spent
 
 
 def place_hash(base_url: str) -> str:

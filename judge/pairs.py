@@ -12,16 +12,21 @@ from dataclasses import dataclass, replace
 
 from judge.aggregate import PairResult, is_settled, pair_result
 from judge.port import Judge, Question, Reply
+from judge.purse import Bill
 from online.chance import draw
 from online.clients import Answer
+from online.costs import TRIES
 from store.clock import Clock
 from store.errors import JudgeUnavailable, VerdictUnreadable
 from store.judging import panel_version
+from store.money import micro_usd
 from store.records import ExpertId, RequestId, Verdict
 
 log = logging.getLogger(__name__)
 
 UNREADABLE_TRIES = 2
+CALLS = 3
+"""Of one judge on one pair, at most."""
 UNRELATED_RETRY_S = 300.0
 """A task that no judge may do waits this long, and leaves its place to those that one may."""
 
@@ -64,12 +69,13 @@ class Pair:
     """An expert's answer beside the reference's."""
 
     request_id: RequestId
-    tenant: str
     prompt: str
     expert: ExpertId
     reference: ExpertId
     answers: Mapping[ExpertId, Answer]
     reference_answer: str | None = None
+    bill: Bill | None = None
+    """What pays for the verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ class Pairs:
         """Return one judge's verdicts; False if a call stayed unreadable and ended them."""
         orders = [(pair.expert, pair.reference), (pair.reference, pair.expert)]
         verdicts: list[Verdict] = []
-        for call in range(3):
+        for call in range(CALLS):
             if call == 2 and is_settled(verdicts, pair.expert):
                 break
             drawn = int(2 * draw(f"third-call-{pair.expert}", pair.request_id))
@@ -167,7 +173,6 @@ class Pairs:
 def _question(pair: Pair, a: ExpertId, b: ExpertId, *, sample: int) -> Question:
     return Question(
         request_id=pair.request_id,
-        tenant=pair.tenant,
         prompt=pair.prompt,
         expert_a=a,
         answer_a=pair.answers[a],
@@ -175,7 +180,20 @@ def _question(pair: Pair, a: ExpertId, b: ExpertId, *, sample: int) -> Question:
         answer_b=pair.answers[b],
         reference_answer=pair.reference_answer,
         sample=sample,
+        bill=pair.bill,
     )
+
+
+def most_micro_usd(pairs: Sequence[tuple[Pair, Sequence[Judge]]]) -> int:
+    """Return what all the calls on these pairs can cost: each judge disagrees with itself, is asked
+    twice each time, and one call loses all its tries but the last.
+    """
+    tries = [
+        micro_usd(judge.most_usd(_question(pair, pair.expert, pair.reference, sample=0)))
+        for pair, judges in pairs
+        for judge in judges
+    ]
+    return CALLS * UNREADABLE_TRIES * sum(tries) + (TRIES - 1) * max(tries, default=0)
 
 
 def _third_can_decide(two: Sequence[PairResult | None]) -> bool:

@@ -19,13 +19,16 @@ from judge.canaries import Canary, drawn, finding, is_right
 from judge.distrust import AnnounceAlert, distrust, impose
 from judge.pairs import UNREADABLE_TRIES, Panel
 from judge.port import Judge, Question
+from judge.purse import Bill
+from judge.spending import canaries
 from online.clients import Answer
 from store.clock import Clock
 from store.errors import JudgeUnavailable, VerdictUnreadable
 from store.judging import CanaryResult
 from store.ledger import Ledger
+from store.money import day_of
 from store.policy import OFF
-from store.records import DEFAULT_TENANT, ExpertId, OutboxMessage, RequestId
+from store.records import ExpertId, OutboxMessage, RequestId
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ EVERY = timedelta(days=1)
 LOOK_EVERY_S = 5.0
 RETRY_AFTER_S = 60.0
 """After an outage of the judge in the middle of a run, which then counts for nothing."""
+RUNS_PER_DAY = 24
+"""Of a version, over all processes: an endpoint that goes away in the middle costs calls too."""
 JUDGED_EVERY_S = 3600.0
 """What is known of a judge is looked at as often, for it reads a week of verdicts."""
 Publish = Callable[[Sequence[OutboxMessage]], None]
@@ -147,7 +152,7 @@ class Patrol:
             if not leads or self._is_let_be(version):
                 return 0
             try:
-                runs = int(self._is_due(version) and bool(self.ask(judge, stop)))
+                runs = int(self._may_run(version) and bool(self.ask(judge, stop)))
             except JudgeUnavailable as away:
                 runs, self._not_before = 0, now + RETRY_AFTER_S
                 extra = {"judge_version": version, "problem": str(away)}
@@ -180,6 +185,21 @@ class Patrol:
             return True
         return lifted is not None and lifted > last
 
+    def _may_run(self, version: str) -> bool:
+        """Return whether a run is due and one of the day's is left, which is then taken."""
+        if not self._is_due(version):
+            return False
+        with self._ledger.begin() as tx:
+            taken = tx.operations.reserve(
+                f"canary_runs:{version}",
+                day=day_of(self._clock.now()),
+                amount=1,
+                limit=RUNS_PER_DAY,
+            )
+        if not taken:
+            self._not_before = self._clock.monotonic() + RETRY_AFTER_S
+        return bool(taken)
+
     def _quarantine_if_failed(self, version: str) -> None:
         now = self._clock.now()
         with self._ledger.begin() as tx:
@@ -195,8 +215,9 @@ class Patrol:
 def _shown(canary: Canary, judge: Judge, ran_at: datetime, stop: threading.Event) -> CanaryResult:
     """Return what a judge made of a canary, shown first and shown second."""
     asked = 2 * int(1e6 * ran_at.timestamp())
-    first, first_cost = _compared(canary, judge, stop, is_first=True, sample=asked)
-    second, second_cost = _compared(canary, judge, stop, is_first=False, sample=asked + 1)
+    with Bill(canaries, lambda: 0) as bill:  # without a limit: it may be reserved call by call
+        first, first_cost = _compared(canary, judge, bill, stop, is_first=True, sample=asked)
+        second, second_cost = _compared(canary, judge, bill, stop, is_first=False, sample=asked + 1)
     return CanaryResult(
         judge_version=judge.version,
         ran_at=ran_at,
@@ -207,7 +228,13 @@ def _shown(canary: Canary, judge: Judge, ran_at: datetime, stop: threading.Event
 
 
 def _compared(
-    canary: Canary, judge: Judge, stop: threading.Event, *, is_first: bool, sample: int
+    canary: Canary,
+    judge: Judge,
+    bill: Bill,
+    stop: threading.Event,
+    *,
+    is_first: bool,
+    sample: int,
 ) -> tuple[float | None, float]:
     """Return the preference for the planted answer, None if no reply was a verdict, and its cost.
 
@@ -217,13 +244,13 @@ def _compared(
     planted = Answer(text=canary.shown_as("A" if is_first else "B"), cost_usd=0.0)
     question = Question(
         request_id=RequestId(f"canary-{canary.name}"),
-        tenant=DEFAULT_TENANT,
         prompt=canary.prompt,
         expert_a=ExpertId("planted" if is_first else "plain"),
         answer_a=planted if is_first else right,
         expert_b=ExpertId("plain" if is_first else "planted"),
         answer_b=right if is_first else planted,
         sample=sample,
+        bill=bill,
     )
     spent = 0.0
     for _ in range(UNREADABLE_TRIES):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from judge.purse import Bill
 from online.clients import Answer
 from store.records import ExpertId, RequestId
 
@@ -14,7 +15,6 @@ class Question:
     """Two answers to one prompt, in the order shown."""
 
     request_id: RequestId
-    tenant: str
     prompt: str
     expert_a: ExpertId
     answer_a: Answer
@@ -24,6 +24,8 @@ class Question:
     """What is known to be right, if the prompt came with it."""
     sample: int = 0
     """Which time the same is asked on purpose: a kept verdict is no answer to another time."""
+    bill: Bill | None = None
+    """What pays for it; nothing that costs is asked without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,9 @@ class Judge(Protocol):
         ...
 
     def most_usd(self, question: Question) -> float:
-        """Return what ``compare`` can cost at most."""
+        """Return what one try of ``compare`` can cost at most, in either order of the answers; 0 if
+        it costs nothing.
+        """
         ...
 
     def compare(self, question: Question) -> Reply:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from judge.aggregate import labels_of
 from judge.answers import Answers, Gathered
 from judge.batch import MAX_ATTEMPTS, Batch
-from judge.pairs import Pair, Pairs, Panel
+from judge.pairs import Pair, Pairs, Panel, most_micro_usd
 from judge.port import Judge
+from judge.purse import Bill
 from judge.records import Announce, Finished, Recorder
+from judge.spending import bill_of
 from judge.verifying import VERSION, Verifier, known_answer, labels_of_grades
 from online.clients import ClientFactory
 from store.clock import Clock
@@ -20,6 +22,7 @@ from store.errors import (
     JudgeUnavailable,
     LeaseLost,
     StoreError,
+    TooDear,
 )
 from store.ledger import Ledger, Notifications, Publish
 from store.records import (
@@ -141,10 +144,10 @@ class JudgeWorker:
             return Finished(task=task, verdicts=(), labels=(), error=left)
         try:
             gathered = self._answers.gather(task, known, last_try=last_try)
-        except ExpertUnavailable as silent:
-            if not last_try:
+        except (ExpertUnavailable, TooDear) as why:
+            if isinstance(why, ExpertUnavailable) and not last_try:
                 raise
-            return self._finished(task, version, dict.fromkeys(task.experts), error=str(silent))
+            return self._lost(task, version, why)
         return self._labelled(task, gathered, panel)
 
     def _labelled(self, task: JudgeTask, gathered: Gathered, panel: Panel | None) -> Finished:
@@ -157,18 +160,37 @@ class JudgeWorker:
             graded = labels_of_grades(task, gathered, grades, now=self._clock.now())
             return Finished(task=task, verdicts=(), labels=tuple(graded), error=error)
         panel = panel or self._panel()
-        by_expert: dict[ExpertId, Sequence[Verdict] | None] = dict.fromkeys(gathered.silent)
-        paid: list[Verdict] = []
-        for pair, judges in self._pairs_of(task, gathered, panel):
-            compared = self._pairs.compare(pair, judges)
-            by_expert[pair.expert] = compared.verdicts if compared.is_readable else None
-            paid += compared.verdicts
+        try:
+            by_expert, paid = self._compared(task, gathered, panel)
+        except TooDear as dear:
+            return self._lost(task, panel.version, dear)
         return self._finished(
             task, panel.version, by_expert, paid, reference=gathered.reference, error=error
         )
 
-    def _pairs_of(
+    def _lost(self, task: JudgeTask, version: str, why: Exception) -> Finished:
+        """Return a task without a verdict as a loss for each expert. No label would be a selection:
+        what is too dear, for one, is long, and may be hard.
+        """
+        return self._finished(task, version, dict.fromkeys(task.experts), error=str(why))
+
+    def _compared(
         self, task: JudgeTask, gathered: Gathered, panel: Panel
+    ) -> tuple[dict[ExpertId, Sequence[Verdict] | None], list[Verdict]]:
+        """Return what each expert's answer came to, all on one bill, and what was paid for."""
+        by_expert: dict[ExpertId, Sequence[Verdict] | None] = dict.fromkeys(gathered.silent)
+        paid: list[Verdict] = []
+        pairs: list[tuple[Pair, tuple[Judge, ...]]] = []
+        with bill_of(gathered.tenant, lambda: most_micro_usd(pairs)) as bill:
+            pairs += self._pairs_of(task, gathered, panel, bill)
+            for pair, judges in pairs:
+                compared = self._pairs.compare(pair, judges)
+                by_expert[pair.expert] = compared.verdicts if compared.is_readable else None
+                paid += compared.verdicts
+        return by_expert, paid
+
+    def _pairs_of(
+        self, task: JudgeTask, gathered: Gathered, panel: Panel, bill: Bill
     ) -> list[tuple[Pair, tuple[Judge, ...]]]:
         """Return the pairs and who judges each, all before the first is paid for."""
         found = []
@@ -178,12 +200,12 @@ class JudgeWorker:
                 judges = panel.unrelated_to([gathered.families.get(name) for name in contestants])
                 pair = Pair(
                     request_id=task.request_id,
-                    tenant=gathered.tenant,
                     prompt=gathered.prompt,
                     expert=expert,
                     reference=gathered.reference,
                     answers=gathered.answers,
                     reference_answer=known_answer(gathered),
+                    bill=bill,
                 )
                 found.append((pair, judges))
         return found

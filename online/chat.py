@@ -7,9 +7,11 @@ never.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import httpx2
 import openai
@@ -18,7 +20,7 @@ from openai.types.shared_params import ResponseFormatJSONSchema
 from openai.types.shared_params.response_format_json_schema import JSONSchema
 
 from online.clients import Answer, Endpoint, Message, endpoint_of
-from online.costs import MAX_OUTPUT_TOKENS, count_tokens, expected_cost
+from online.costs import MAX_OUTPUT_TOKENS, TRIES, count_tokens, expected_cost, most_cost
 from store.errors import EndpointRefused, EndpointUnavailable, ExpertUnavailable
 from store.health import CallError
 from store.needs import LARGEST_TOKENS
@@ -27,7 +29,7 @@ from store.records import Expert, JsonObject, RequestId
 CONNECT_S = 5.0
 TIMEOUT_S = 60.0
 """From a try's begin until its answer is complete; a last wait for bytes may take as long again."""
-RETRIES = 2
+RETRIES = TRIES - 1
 """Further tries of a call, with backoff and jitter; the SDK honours Retry-After of up to 120 s."""
 _REFUSES_THIS_CALL = frozenset({400, 413, 422})
 """Statuses that speak of what was sent (too long, filtered), not of the endpoint."""
@@ -41,8 +43,12 @@ class Chat:
     ) -> None:
         self.endpoint = endpoint
         self._key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
+        self._tries = _Tries()
         over = openai.DefaultHttpxClient(
-            event_hooks={"request": [_begun], "response": [_until_timeout]}
+            event_hooks={
+                "request": [_begun, self._tries.watch],
+                "response": [self._tries.ended, _until_timeout],
+            }
         )
         weakref.finalize(self, over.close)  # the SDK closes only a client of its own making
         self._client = openai.OpenAI(
@@ -60,13 +66,20 @@ class Chat:
         max_tokens: int = MAX_OUTPUT_TOKENS,
         temperature: float | None = None,
         schema: JsonObject | None = None,
+        retries: int | None = None,
     ) -> Answer:
         """Return what the model says, with cost by the endpoint's price.
+
+        A try that was sent and had no end that can be read (a time-out, a reset, half an answer)
+        may be billed: it is in the cost, and in that of an error, at its most. One that was not
+        sent, or that was refused with a status, costs nothing.
 
         Parameters
         ----------
         schema
             The JSON Schema that the endpoint is to hold the answer to (structured outputs).
+        retries
+            After the first try; default: those of the client.
 
         Raises
         ------
@@ -77,26 +90,46 @@ class Chat:
         """
         if not self._key:
             raise EndpointUnavailable(f"the variable {self.endpoint.api_key_env} is not set")
-        started = time.monotonic()
+        started, self._tries.unclear = time.monotonic(), 0
+        client = self._client
+        if retries is not None:
+            client = client.with_options(max_retries=retries)
         try:
-            reply = self._client.chat.completions.create(
+            reply = client.chat.completions.create(
                 model=self.endpoint.model,
                 messages=[{"role": m.role, "content": m.content} for m in messages],  # type: ignore[misc]
                 max_tokens=max_tokens,
                 temperature=openai.omit if temperature is None else temperature,
                 response_format=openai.omit if schema is None else _format(schema),
             )
-            return self._answer(reply, messages, started)
+            answer = self._answer(reply, messages, started)
+            self._tries.unclear -= 1
+            return replace(answer, cost_usd=answer.cost_usd + self._lost_usd(messages, max_tokens))
         except openai.APIStatusError as problem:
             said = f"{type(problem).__name__}, status {problem.status_code}"
+            lost_usd = self._lost_usd(messages, max_tokens)
             if problem.status_code in _REFUSES_THIS_CALL:
-                raise EndpointRefused(said) from problem
-            raise EndpointUnavailable(said) from problem
+                raise EndpointRefused(said, cost_usd=lost_usd) from problem
+            raise EndpointUnavailable(said, cost_usd=lost_usd) from problem
         except openai.OpenAIError as problem:
-            raise EndpointUnavailable(type(problem).__name__) from problem
+            raise EndpointUnavailable(
+                type(problem).__name__, cost_usd=self._lost_usd(messages, max_tokens)
+            ) from problem
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as problem:
             # The SDK does not check the shape of what comes back with status 200.
-            raise EndpointUnavailable("an answer that is no chat completion") from problem
+            raise EndpointUnavailable(
+                "an answer that is no chat completion",
+                cost_usd=self._lost_usd(messages, max_tokens),
+            ) from problem
+
+    def most_usd(self, messages: Sequence[Message], *, max_tokens: int) -> float:
+        """Return what one try can cost at most."""
+        texts = [message.content for message in messages]
+        return most_cost(self.endpoint.price, texts, max_tokens=max_tokens)
+
+    def _lost_usd(self, messages: Sequence[Message], max_tokens: int) -> float:
+        unclear = self._tries.unclear
+        return unclear * self.most_usd(messages, max_tokens=max_tokens) if unclear else 0.0
 
     def _answer(self, reply: ChatCompletion, messages: Sequence[Message], started: float) -> Answer:
         text = _text_of(reply.choices[0].message.content)
@@ -111,6 +144,24 @@ class Chat:
             output_tokens=written,
             latency_ms=1e3 * (time.monotonic() - started),
         )
+
+
+class _Tries(threading.local):
+    """Tries of a thread's call that were sent and have had no end that can be read, so far."""
+
+    unclear = 0
+
+    def watch(self, request: httpx2.Request) -> None:
+        request.extensions["trace"] = self._saw
+
+    def _saw(self, event: str, info: Mapping[str, object]) -> None:
+        sent = getattr(info.get("request"), "method", b"")
+        if event.endswith("send_request_headers.started") and sent == b"POST":  # no CONNECT
+            self.unclear += 1
+
+    def ended(self, response: httpx2.Response) -> None:
+        if not response.is_success:
+            self.unclear -= 1
 
 
 class _Until(httpx2.SyncByteStream):
@@ -177,7 +228,9 @@ class OpenAiClient:
             return self._chat.complete([Message("user", prompt)])
         except (EndpointRefused, EndpointUnavailable) as problem:
             raise ExpertUnavailable(
-                f"{self._name} did not answer {request_id}: {problem}", error=_error_of(problem)
+                f"{self._name} did not answer {request_id}: {problem}",
+                error=_error_of(problem),
+                cost_usd=problem.cost_usd,
             ) from problem
 
 

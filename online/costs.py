@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import astuple
 
 from store.errors import EventRejected
@@ -15,6 +16,8 @@ FRAME_TOKENS = 32
 """More than any chat format adds to a message."""
 MAX_OUTPUT_TOKENS = 2_048
 """Of an expert's answer that the router asks for itself."""
+TRIES = 3
+"""Of one call, at most; each may be billed if its end cannot be read."""
 
 
 def check_price(price: Price) -> Price:
@@ -40,6 +43,15 @@ def expected_cost(
         input_tokens * price.input_usd_per_mtok + mean_output_tokens * price.output_usd_per_mtok
     )
     return price.request_usd + tokens / 1e6
+
+
+def most_cost(price: Price, texts: Sequence[str], *, max_tokens: int) -> float:
+    """Return the USD of one try whose every byte is a token and that uses all its room.
+
+    No tokenizer that works on bytes makes more of a text.
+    """
+    tokens = sum(len(text.encode(errors="surrogatepass")) + FRAME_TOKENS for text in texts)
+    return expected_cost(price, input_tokens=tokens, mean_output_tokens=max_tokens)
 
 
 def count_tokens(text: str) -> int:

@@ -13,7 +13,8 @@ SteersmanError
 │   └── LeaseLost          the task has another owner now; drop the result
 ├── JudgeError             no label came of it
 │   ├── JudgeUnavailable   an outage: give the task back, it was not sampled out
-│   └── VerdictUnreadable  retried, then a loss for risk, never a training label
+│   ├── VerdictUnreadable  retried, then a loss for risk, never a training label
+│   └── TooDear            a whole day's budget cannot pay for it: a loss for risk
 ├── EndpointUnavailable    a language model's endpoint did not answer; another try may
 ├── EndpointRefused        it refuses what was sent; another try ends the same
 ├── ExpertUnavailable      the expert did not answer
@@ -130,11 +131,14 @@ class JudgeUnavailable(JudgeError):
     ----------
     retry_after_s
         How long nobody need ask again; 0 if that is not known.
+    cost_usd
+        What may have been billed all the same.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 0.0, cost_usd: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.cost_usd = cost_usd
 
 
 class VerdictUnreadable(JudgeError):
@@ -151,11 +155,30 @@ class VerdictUnreadable(JudgeError):
         self.cost_usd = cost_usd
 
 
-class EndpointUnavailable(SteersmanError):
+class TooDear(JudgeError):
+    """It may cost more than a whole day's budget: no day could pay for it."""
+
+
+class _EndpointError(SteersmanError):
+    """A call that came to nothing.
+
+    Parameters
+    ----------
+    cost_usd
+        What may have been billed: tries that were sent and had no end that could be read, at their
+        most. A try that was refused costs nothing.
+    """
+
+    def __init__(self, message: str, *, cost_usd: float = 0.0) -> None:
+        super().__init__(message)
+        self.cost_usd = cost_usd
+
+
+class EndpointUnavailable(_EndpointError):
     """A language model's endpoint did not answer."""
 
 
-class EndpointRefused(SteersmanError):
+class EndpointRefused(_EndpointError):
     """A language model's endpoint refuses what was sent: too long, filtered, not understood."""
 
 
@@ -167,11 +190,16 @@ class ExpertUnavailable(SteersmanError):
     error
         How the call failed; None when nothing was called, so that it says nothing about the
         expert.
+    cost_usd
+        What may have been billed all the same.
     """
 
-    def __init__(self, message: str, *, error: CallError | None = None) -> None:
+    def __init__(
+        self, message: str, *, error: CallError | None = None, cost_usd: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.error = error
+        self.cost_usd = cost_usd
 
 
 class BrokerUnavailable(SteersmanError):

@@ -18,23 +18,30 @@ class MemoryMoney:
         self._journal = journal
         self._tables = journal.tables
         self._held = journal.tables.budgets
+        self._reserved = journal.tables.reservations
 
     def reserve(self, budgets: Sequence[Budget], *, day: str, amount: int) -> bool:
         if any(self._held.get((b.kind, day), 0) + amount > b.limit for b in budgets):
             return False
-        self._add([b.kind for b in budgets], day, amount)
+        for budget in budgets:
+            self._change(budget.kind, day, used=amount, reserved=amount)
         return True
 
-    def settle(self, kinds: Collection[str], *, day: str, change: int) -> None:
-        self._add([kind for kind in kinds if (kind, day) in self._held], day, change)
-
-    def _add(self, kinds: Sequence[str], day: str, change: int) -> None:
+    def settle(self, kinds: Collection[str], *, day: str, reserved: int, cost: int) -> None:
         for kind in kinds:
-            used = self._held.get((kind, day), 0)
-            self._journal.put(self._held, (kind, day), max(0, used + change))
+            if (kind, day) in self._held:
+                self._change(kind, day, used=cost - reserved, reserved=-reserved)
+
+    def _change(self, kind: str, day: str, *, used: int, reserved: int) -> None:
+        for table, change in ((self._held, used), (self._reserved, reserved)):
+            held = table.get((kind, day), 0)
+            self._journal.put(table, (kind, day), max(0, held + change))
 
     def used(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
         return {kind: self._held.get((kind, day), 0) for kind in kinds}
+
+    def under_way(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
+        return {kind: self._reserved.get((kind, day), 0) for kind in kinds}
 
     def spent(self, versions: Collection[str], *, since: datetime) -> list[Spent]:
         judged: dict[str, dict[RequestId, bool]] = {}

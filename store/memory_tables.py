@@ -110,6 +110,7 @@ class Tables:
     outbox: dict[int, HeldMessage] = field(default_factory=dict)
     alerts: list[Alert] = field(default_factory=list)
     budgets: dict[tuple[str, str], int] = field(default_factory=dict)
+    reservations: dict[tuple[str, str], int] = field(default_factory=dict)
     kept_verdicts: dict[bytes, KeptVerdict] = field(default_factory=dict)
     canaries: dict[tuple[str, datetime, str], CanaryResult] = field(default_factory=dict)
     quarantines: dict[str, Quarantine] = field(default_factory=dict)

@@ -1,8 +1,9 @@
 """The port to what may be spent: budgets in whole micro-dollars, by kind and UTC day.
 
 Part of ``store.ledger.Transaction`` (``tx.money``); what is said there holds here. Money is
-reserved before a call, at its most, and settled after it. What was reserved and never settled (the
-process died) counts as spent: nobody knows whether the call was made.
+reserved before the calls that belong together, at the most that they can cost, and settled after
+the last. What was reserved and never settled (the process died) counts as spent: nobody knows which
+calls were made.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Protocol
 
 JUDGE = "judge_usd"
 SHADOW = "shadow_usd"
+CANARY = "canary_usd"
+"""Booked without a limit: canaries are bounded by their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +67,18 @@ class Money(Protocol):
         """
         ...
 
-    def settle(self, kinds: Collection[str], *, day: str, change: int) -> None:
-        """Add ``change`` to what is used of each, in one statement: negative gives back what was
-        not spent, positive adds what it cost more. The day is the reservation's.
+    def settle(self, kinds: Collection[str], *, day: str, reserved: int, cost: int) -> None:
+        """End a reservation of each, in one statement: what was not spent is given back, what it
+        cost more is added. The day is the reservation's.
         """
         ...
 
     def used(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
         """Return what is used of each that day, reservations under way too; 0 of the unknown."""
+        ...
+
+    def under_way(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
+        """Return how much of what is used is reserved and not settled; 0 of the unknown."""
         ...
 
     def spent(self, versions: Collection[str], *, since: datetime) -> list[Spent]:

@@ -39,8 +39,9 @@ class PolicySettings:
     judge_budget_per_day: int = 100_000
     """Judge tasks a day over all tenants; when spent, sampling stops and an alert is raised."""
     judge_usd_per_day: float = 20.0
-    """USD a day for the judge's verdicts, over all tenants; when spent, tasks wait for the next UTC
-    day, sampling stops and an alert is raised."""
+    """USD a UTC day for the judge's verdicts, over all tenants; when spent, tasks wait for the next
+    day or a higher limit, sampling stops and an alert is raised. Below what one request may cost at
+    most, such requests count as losses; 0 spends nothing and samples nothing."""
     judge_usd_per_tenant_day: float = 20.0
     """USD a day for verdicts on one tenant's requests; when spent, that tenant's wait."""
     shadow_usd_per_day: float = 20.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Column, Connection, func, select, text, update
 
 from store.money import Budget, Spent
 from store.postgres.batch import any_of
@@ -23,7 +23,8 @@ _RESERVE = text("""
         SELECT count(*) AS budgets FROM held JOIN given USING (kind)
         WHERE held.used + CAST(:amount AS bigint) <= given.most
     ), taken AS (
-        UPDATE budgets SET used = used + CAST(:amount AS bigint), granted = CAST(:amount AS bigint)
+        UPDATE budgets SET used = used + CAST(:amount AS bigint),
+            granted = granted + CAST(:amount AS bigint)
         WHERE day = :day AND kind = ANY(CAST(:kinds AS text[]))
             AND (SELECT budgets FROM room) = cardinality(CAST(:kinds AS text[]))
         RETURNING kind
@@ -31,7 +32,8 @@ _RESERVE = text("""
     SELECT (SELECT count(*) FROM held) AS found, (SELECT count(*) FROM taken) AS taken
 """)
 """Rows are locked in the order of their kinds before they are compared with the limits: what is
-compared is what everyone has used by now."""
+compared is what everyone has used by now. Of money ``granted`` is what is reserved and not settled.
+"""
 _OPEN = text("""
     INSERT INTO budgets (kind, day, used, granted)
     SELECT kind, :day, 0, 0 FROM unnest(CAST(:kinds AS text[])) AS g (kind) ORDER BY kind
@@ -66,19 +68,28 @@ class PostgresMoney:
         row = self._connection.execute(_RESERVE, sent).one()
         return row.found, row.taken
 
-    def settle(self, kinds: Collection[str], *, day: str, change: int) -> None:
+    def settle(self, kinds: Collection[str], *, day: str, reserved: int, cost: int) -> None:
         mine = (_held.day == day, _held.kind == any_of(kinds))
         locked = select(_held.kind).where(*mine).order_by(_held.kind).with_for_update().cte()
         settled = (
             update(held_budgets)
             .where(_held.day == day, _held.kind.in_(select(locked.c.kind)))
-            .values(used=func.greatest(0, _held.used + change))
+            .values(
+                used=func.greatest(0, _held.used + (cost - reserved)),
+                granted=func.greatest(0, _held.granted - reserved),
+            )
         )
         self._connection.execute(settled)
 
     def used(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
-        found = select(_held.kind, _held.used).where(_held.day == day, _held.kind == any_of(kinds))
-        rows = {row.kind: row.used for row in self._connection.execute(found)}
+        return self._read(_held.used, kinds, day)
+
+    def under_way(self, kinds: Collection[str], *, day: str) -> dict[str, int]:
+        return self._read(_held.granted, kinds, day)
+
+    def _read(self, amount: Column[int], kinds: Collection[str], day: str) -> dict[str, int]:
+        found = select(_held.kind, amount).where(_held.day == day, _held.kind == any_of(kinds))
+        rows = {row[0]: row[1] for row in self._connection.execute(found)}
         return {kind: rows.get(kind, 0) for kind in kinds}
 
     def spent(self, versions: Collection[str], *, since: datetime) -> list[Spent]:

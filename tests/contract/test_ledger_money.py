@@ -46,15 +46,34 @@ def test_a_day_has_money_of_its_own(ledger: Ledger) -> None:
 def test_settling_gives_back_or_adds(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         assert tx.money.reserve(both(), day=DAY, amount=60)
-        tx.money.settle([ALL, ACME], day=DAY, change=-45)
+        tx.money.settle([ALL, ACME], day=DAY, reserved=60, cost=15)
         assert tx.money.reserve(both(), day=DAY, amount=45)
-        tx.money.settle([ACME, ALL], day=DAY, change=7)
-        tx.money.settle([ALL], day=NEXT, change=7)
+        tx.money.settle([ACME, ALL], day=DAY, reserved=45, cost=52)
+        tx.money.settle([ALL], day=NEXT, reserved=0, cost=7)
     assert used(ledger, ALL, ACME) == [67, 67]
     assert used(ledger, ALL, day=NEXT) == [0], "nothing was reserved that day"
     with ledger.begin() as tx:
-        tx.money.settle([ALL], day=DAY, change=-1_000)
+        tx.money.settle([ALL], day=DAY, reserved=1_000, cost=0)
     assert used(ledger, ALL, ACME) == [0, 67]
+
+
+def test_what_is_reserved_and_not_settled_is_known(ledger: Ledger) -> None:
+    def under_way() -> list[int]:
+        with ledger.begin() as tx:
+            return list(tx.money.under_way([ALL, ACME, "unknown"], day=DAY).values())
+
+    with ledger.begin() as tx:
+        assert tx.money.reserve(both(), day=DAY, amount=20)
+        assert tx.money.reserve(both(), day=DAY, amount=30)
+    assert under_way() == [50, 50, 0]
+    with ledger.begin() as tx:
+        tx.money.settle([ALL, ACME], day=DAY, reserved=20, cost=25)
+    assert under_way() == [30, 30, 0]
+    assert used(ledger, ALL, ACME) == [55, 55]
+    with ledger.begin() as tx:
+        tx.money.settle([ALL, ACME], day=DAY, reserved=30, cost=30)
+        assert not tx.money.reserve(both(), day=DAY, amount=6)
+    assert under_way() == [0, 0, 0], "what was refused is not under way"
 
 
 def test_a_transaction_that_fails_takes_nothing(ledger: Ledger) -> None:
@@ -68,7 +87,7 @@ def test_a_transaction_that_fails_takes_nothing(ledger: Ledger) -> None:
 def test_32_workers_never_overspend_although_some_die(ledger: Ledger, seed: int) -> None:
     """Each call takes 7 at most and costs 3; every fourth worker dies once with a reservation."""
     most, cost, limit = 7, 3, 2_000
-    begun, kept, lock = [0], [0], threading.Lock()
+    begun, kept, dead, lock = [0], [0], [0], threading.Lock()
     start = threading.Barrier(32)
 
     def work(number: int) -> None:
@@ -85,11 +104,12 @@ def test_32_workers_never_overspend_although_some_die(ledger: Ledger, seed: int)
             if number % 4 == 0 and call == 3:
                 with lock:
                     kept[0] += most - cost
+                    dead[0] += 1
                 return
             with ledger.begin() as tx:
                 # In either order: settling meets reservations and other settlings.
                 kinds = [tenant, ALL] if call % 2 else [ALL, tenant]
-                tx.money.settle(kinds, day=DAY, change=cost - most)
+                tx.money.settle(kinds, day=DAY, reserved=most, cost=cost)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(32)]
     for worker in workers:
@@ -101,6 +121,9 @@ def test_32_workers_never_overspend_although_some_die(ledger: Ledger, seed: int)
     assert total <= limit
     assert max(acme, bolt) <= 1_200
     assert total > limit - 32 * most, "and it was nearly all used"
+    with ledger.begin() as tx:
+        left = tx.money.under_way([ALL], day=DAY)[ALL]
+    assert left == most * dead[0], "only the dead have not settled"
 
 
 def test_dollars_are_counted_upwards_and_days_end_at_midnight() -> None:

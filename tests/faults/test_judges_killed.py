@@ -20,7 +20,8 @@ from judge.kept import Kept
 from judge.paced import Paced
 from judge.pairs import Panel
 from judge.port import Question, Reply
-from judge.spending import BudgetedJudge, Purse
+from judge.purse import Purse
+from judge.spending import BudgetedJudge
 from judge.trusted import Trusted
 from judge.worker import JudgeWorker
 from store.clock import SystemClock

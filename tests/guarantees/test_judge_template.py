@@ -243,7 +243,6 @@ def question(prompt: str, planted: str, *, is_first: bool) -> Question:
     (expert_a, a), (expert_b, b) = shown
     return Question(
         request_id=RequestId(f"fuzzed-{next(calls)}"),
-        tenant="default",
         prompt=prompt,
         expert_a=ExpertId(expert_a),
         answer_a=a,

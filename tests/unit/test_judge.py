@@ -117,7 +117,6 @@ def question(first: ExpertId = CHEAP, second: ExpertId = STRONG) -> Question:
     answer = Answer(text=None, cost_usd=0.0)
     return Question(
         request_id=R1,
-        tenant="default",
         prompt="?",
         expert_a=first,
         answer_a=answer,

@@ -18,7 +18,7 @@ from judge.template import TEMPLATE_HASH
 from store.clock import ManualClock
 from store.errors import JudgeUnavailable, NotFound, SettingsInvalid
 from store.memory import MemoryLedger
-from store.money import Spent
+from store.money import Budget, Spent, day_of
 from store.records import ExpertStatus, Price
 from tests.factories import NOON, decided, expert, label, response, settings, verdict
 
@@ -166,6 +166,14 @@ def test_with_verdicts_the_command_measures(backbone: Backbone) -> None:
     assert "bolt: 16.0000 USD" in shown
     found = json.loads(run("cost", "--json").output)
     assert found["by_tenant"]["acme"]["usd"] == pytest.approx(16.0)
+    assert found["used_today_usd"] == {"judge_usd": 0.0, "shadow_usd": 0.0, "canary_usd": 0.0}
+    with backbone.ledger.begin() as tx:
+        for kind, amount in (("judge_usd", 1_250_000), ("canary_usd", 500_000)):
+            limit = Budget(kind=kind, limit=10**9)
+            assert tx.money.reserve([limit], day=day_of(backbone.clock.now()), amount=amount)
+    shown = run("cost").output
+    assert "1.2500 of 20.00 USD for verdicts" in shown
+    assert "outside the budgets 0.5000 for canaries" in shown
     backbone.clock.advance(2 * 86_400)
     assert "estimated" in run("cost").output
 

@@ -59,7 +59,7 @@ def test_the_same_question_costs_once_whoever_asks_and_whatever_the_experts_are_
     paid = Paid()
     assert Kept(paid, ledger, clock).compare(TRIAL) == paid.reply
     paid.reply = Reply(preference=0.0)
-    again = replace(TRIAL, request_id=RequestId("r9"), tenant="other", expert_a=ExpertId("x"))
+    again = replace(TRIAL, request_id=RequestId("r9"), expert_a=ExpertId("x"))
     found = Kept(paid, ledger, clock).compare(again)
     assert found == Reply(preference=1.0, grade_a=0.75, grade_b=0.25, cost_usd=0.0)
     assert paid.calls == 1

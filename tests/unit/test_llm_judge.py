@@ -25,7 +25,8 @@ from ingest.settings import JudgeSettings, ProcessSettings
 from judge.llm import TRIAL_EVERY_S, LlmJudge
 from judge.paced import OPENS_AFTER
 from judge.port import Question
-from judge.spending import Purse
+from judge.purse import Purse
+from judge.spending import bill_of
 from judge.template import TEMPLATE_HASH
 from judge.verdict import VERDICT_SCHEMA, read_verdict
 from online.chat import Chat
@@ -58,7 +59,6 @@ def judge_at(url: str, *, key_env: str = "", clock: Clock | None = None) -> LlmJ
 def question(a: str | None, b: str | None, *, prompt: str = ASKED) -> Question:
     return Question(
         request_id=RequestId("r1"),
-        tenant="default",
         prompt=prompt,
         expert_a=CHEAP,
         answer_a=Answer(text=a, cost_usd=0.0),
@@ -416,7 +416,12 @@ def policy_panel(judge: str, *configured: JudgeSettings) -> PolicyPanel:
 def test_the_policy_names_the_configured_judge(endpoints: Endpoints) -> None:
     configured = JudgeSettings(base_url=endpoints.url, model="judge", input_usd_per_mtok=1.0)
     (made,) = policy_panel("llm", configured)().judges
-    assert made.compare(question("42", "43")).preference == 1.0
+    with pytest.raises(ValueError, match="needs a bill"):
+        made.compare(question("42", "43"))
+    assert not endpoints.calls
+    with bill_of("acme", lambda: 0) as bill:
+        paid = replace(question("42", "43"), bill=bill)
+        assert made.compare(paid).preference == 1.0
     assert made.version.startswith("llm-judge-")
     assert made.compare(replace(question("42", "43"), request_id=RequestId("r2"))).cost_usd == 0.0
     assert endpoints.calls["judge"] == 1, "it is kept"

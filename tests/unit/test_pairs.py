@@ -9,8 +9,9 @@ import pytest
 
 from judge.aggregate import panel_result
 from judge.families import family_of, family_of_expert
-from judge.pairs import UNREADABLE_TRIES, Compared, Pair, Pairs, Panel
+from judge.pairs import UNREADABLE_TRIES, Compared, Pair, Pairs, Panel, most_micro_usd
 from judge.port import Question, Reply
+from judge.spending import bill_of
 from online.clients import Answer
 from store.clock import ManualClock
 from store.errors import JudgeUnavailable, VerdictUnreadable
@@ -20,11 +21,11 @@ from tests.factories import CHEAP, NOON, STRONG, expert
 WIN, TIE, LOSS, BLIND, MUTE = 1.0, 0.5, 0.0, "looks at positions", "never readable"
 PAIR = Pair(
     request_id=RequestId("r1"),
-    tenant="acme",
     prompt="?",
     expert=CHEAP,
     reference=STRONG,
     answers={CHEAP: Answer(text="4", cost_usd=0.0), STRONG: Answer(text="four", cost_usd=0.0)},
+    bill=bill_of("acme", lambda: 0),
 )
 
 
@@ -99,12 +100,31 @@ def test_what_was_unreadable_and_is_decided_by_nobody_else_is_no_result(
     assert len(said.verdicts) == readable
 
 
-def test_every_verdict_is_its_judges_own_and_the_question_says_whose_request_it_is() -> None:
+def test_every_verdict_is_its_judges_own_and_the_question_says_what_pays_for_it() -> None:
     said, jurors = compared(WIN, LOSS, BLIND)
     keys = [(v.judge_version, v.call) for v in said.verdicts]
     assert keys == [("j0", 0), ("j0", 1), ("j1", 0), ("j1", 1), ("j2", 0), ("j2", 1), ("j2", 2)]
-    assert {q.tenant for juror in jurors for q in juror.asked} == {"acme"}
+    assert [q.bill for juror in jurors for q in juror.asked] == [PAIR.bill] * 7
     assert {v.cost_usd for v in said.verdicts} == {0.25}
+
+
+def test_the_most_that_pairs_can_cost_is_every_call_twice_and_one_lost_twice() -> None:
+    class Wayward(Juror):
+        """Says nothing at first, then what makes another call necessary."""
+
+        def compare(self, question: Question) -> Reply:
+            self.asked.append(question)
+            if len(self.asked) % 2:
+                raise VerdictUnreadable("?", cost_usd=0.5)
+            return Reply(preference=1.0, cost_usd=0.5)
+
+    jurors = [Wayward(f"j{n}", BLIND) for n in range(2)]
+    said = Pairs(ManualClock(NOON), before_call=lambda: None).compare(PAIR, jurors)
+    spent = sum(v.cost_usd or 0.0 for v in said.verdicts)
+    assert spent == 2 * 3 * UNREADABLE_TRIES * 0.5
+    assert most_micro_usd([(PAIR, jurors)]) == 1e6 * (spent + 2 * 0.5)
+    assert most_micro_usd([(PAIR, jurors[:1]), (PAIR, jurors)]) == 1e6 * (1.5 * spent + 2 * 0.5)
+    assert most_micro_usd([]) == 0
 
 
 def test_a_lone_judge_is_its_own_panel_and_any_other_member_makes_another() -> None:

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from judge.port import Question, Reply
-from judge.spending import BudgetedJudge, Purse, budgeted_clients, out_of_money
+from judge.purse import LOOK_AGAIN_S, Bill, Purse
+from judge.spending import BudgetedJudge, bill_of, budgeted_clients, out_of_money
 from online.clients import Answer, ExpertClient
 from store.clock import ManualClock
 from store.errors import ExpertUnavailable, JudgeUnavailable, SettingsInvalid, VerdictUnreadable
@@ -88,15 +89,21 @@ class House:
         return OutboxMessage(topic="alerts", key=alert.subject, value=b"")
 
 
-def question(tenant: str = ACME) -> Question:
+def asked(judge: BudgetedJudge, tenant: str = ACME, *, most: int = 0) -> Reply:
+    """Ask on a bill of its own."""
+    with bill_of(tenant, lambda: most) as bill:
+        return judge.compare(question(bill))
+
+
+def question(bill: Bill | None = None) -> Question:
     return Question(
         request_id=RequestId("r1"),
-        tenant=tenant,
         prompt="p",
         expert_a=CHEAP,
         answer_a=Answer(text="a", cost_usd=0.0),
         expert_b=STRONG,
         answer_b=Answer(text="b", cost_usd=0.0),
+        bill=bill,
     )
 
 
@@ -109,11 +116,11 @@ def test_a_verdict_is_reserved_at_its_most_and_settled_at_its_cost() -> None:
             seen.extend(house.used(JUDGE, judge_budget_of(ACME)))
             return super().compare(question)
 
-    judge = BudgetedJudge(Looking(0.004, 0.012), house.purse)
-    assert judge.compare(question()).cost_usd == 0.004
-    assert judge.compare(question()).cost_usd == 0.012, "more than it said: counted all the same"
-    assert seen == [10_000, 10_000, 14_000, 14_000]
-    assert house.used(JUDGE, judge_budget_of(ACME), judge_budget_of(BOLT)) == [16_000, 16_000, 0]
+    judge = BudgetedJudge(Looking(0.004, 0.032), house.purse)
+    assert asked(judge).cost_usd == 0.004
+    assert asked(judge).cost_usd == 0.032, "more than it said: counted all the same"
+    assert seen == [30_000, 30_000, 34_000, 34_000], "its tries may be lost and billed"
+    assert house.used(JUDGE, judge_budget_of(ACME), judge_budget_of(BOLT)) == [36_000, 36_000, 0]
     assert (judge.version, judge.family, judge.most_usd(question())) == ("priced-1", "acme", 0.01)
 
 
@@ -122,14 +129,15 @@ def test_a_verdict_is_reserved_at_its_most_and_settled_at_its_cost() -> None:
     [
         (VerdictUnreadable("no verdict", cost_usd=0.003), 3_000),
         (JudgeUnavailable("away"), 0),
-        (MemoryError(), 10_000),
+        (JudgeUnavailable("hung", cost_usd=0.02), 20_000),
+        (MemoryError(), 30_000),
     ],
-    ids=["unreadable", "away", "who knows"],
+    ids=["unreadable", "away", "perhaps billed", "who knows"],
 )
 def test_a_call_that_fails_costs_what_is_known_of_it(end: Exception, spent: int) -> None:
     house = House()
     with pytest.raises(type(end)):
-        BudgetedJudge(PricedJudge(end), house.purse).compare(question())
+        asked(BudgetedJudge(PricedJudge(end), house.purse))
     assert house.used(JUDGE, judge_budget_of(ACME)) == [spent, spent]
 
 
@@ -143,67 +151,67 @@ def test_a_judge_that_costs_nothing_needs_no_budget() -> None:
 
 
 def test_a_spent_budget_refuses_until_midnight_and_says_so_once() -> None:
-    house = House(judge_usd_per_day=0.02)
+    house = House(judge_usd_per_day=0.04)
     judge = PricedJudge(0.009, 0.009)
     budgeted = BudgetedJudge(judge, house.purse)
     for _ in range(2):
-        budgeted.compare(question())
+        asked(budgeted)
     for tenant in (ACME, BOLT, ACME):
         with pytest.raises(JudgeUnavailable, match=r"budget is spent: judge_usd$") as refused:
-            budgeted.compare(question(tenant))
-        assert refused.value.retry_after_s == 12 * 3600
+            asked(budgeted, tenant)
+        assert refused.value.retry_after_s == LOOK_AGAIN_S, "the limit may be raised meanwhile"
     assert judge.asked == 2
     assert house.alerts() == [JUDGE] == [message.key for message in house.sent]
     assert house.poor() == {ACME, BOLT}
     house.clock.advance(12 * 3600)
     assert house.poor() == set()
-    budgeted.compare(question())
+    asked(budgeted)
     assert house.used(JUDGE, day=day_of(NOON + timedelta(days=1))) == [4_000]
 
 
 def test_a_raised_limit_lets_sampling_go_on_and_may_be_spent_again() -> None:
-    house = House(judge_usd_per_day=0.01)
+    house = House(judge_usd_per_day=0.03)
     budgeted = BudgetedJudge(PricedJudge(0.01, 0.01), house.purse)
-    budgeted.compare(question())
+    asked(budgeted)
     with pytest.raises(JudgeUnavailable):
-        budgeted.compare(question())
-    house.change(judge_usd_per_day=0.02)
+        asked(budgeted)
+    house.change(judge_usd_per_day=0.04)
     assert house.poor() == set()
-    budgeted.compare(question())
+    asked(budgeted)
     with pytest.raises(JudgeUnavailable):
-        budgeted.compare(question())
+        asked(budgeted)
     assert house.alerts() == [JUDGE, JUDGE]
 
 
 def test_one_tenants_budget_ends_for_that_tenant_alone() -> None:
-    house = House(judge_usd_per_tenant_day=0.01)
+    house = House(judge_usd_per_tenant_day=0.03)
     budgeted = BudgetedJudge(PricedJudge(0.01), house.purse)
-    budgeted.compare(question(ACME))
+    asked(budgeted, ACME)
     with pytest.raises(JudgeUnavailable, match="judge_usd:acme"):
-        budgeted.compare(question(ACME))
-    budgeted.compare(question(BOLT))
+        asked(budgeted, ACME)
+    asked(budgeted, BOLT)
     assert house.alerts() == [judge_budget_of(ACME)]
     assert house.poor() == {ACME}
     assert house.used(JUDGE) == [14_000], "what the tenant's refused was not taken from all"
 
 
 def test_shadow_answers_are_paid_from_a_budget_of_their_own() -> None:
-    house = House(shadow_usd_per_day=0.01)
+    house = House(shadow_usd_per_day=0.1)
     paid = expert(client={"kind": "openai", "base_url": "http://x", "model": "m"})
-    asked = client_for(house, paid, Answer(text="a", cost_usd=0.006))
-    assert asked.ask(RequestId("r1"), "p").text == "a"
-    silent = client_for(house, paid, ExpertUnavailable("away"))
+    client = client_for(house, paid, Answer(text="a", cost_usd=0.006))
+    assert client.ask(RequestId("r1"), "p").text == "a"
+    silent = client_for(house, paid, ExpertUnavailable("away", cost_usd=0.001))
     with pytest.raises(ExpertUnavailable):
         silent.ask(RequestId("r1"), "p")
-    assert house.used(SHADOW, JUDGE) == [6_000, 0]
-    dear = client_for(house, paid, Answer(text="b", cost_usd=0.01))
+    assert house.used(SHADOW, JUDGE) == [7_000, 0]
+    dear = client_for(house, paid, Answer(text="b", cost_usd=0.1))
     dear.ask(RequestId("r2"), "p")
     with pytest.raises(JudgeUnavailable, match="shadow_usd"):
-        asked.ask(RequestId("r3"), "p")
+        client.ask(RequestId("r3"), "p")
     assert house.poor() == {ACME, BOLT}, "no request can be judged without its answers"
     free = client_for(house, expert(client={"kind": "recorded"}), Answer(text="c", cost_usd=1.0))
     assert free.ask(RequestId("r4"), "p").text == "c"
-    assert house.used(SHADOW) == [16_000]
+    assert house.used(SHADOW) == [107_000]
 
 
 def client_for(house: House, one: Expert, end: Answer | Exception) -> ExpertClient:
@@ -216,7 +224,7 @@ def test_without_a_policy_nothing_is_spent() -> None:
     purse = Purse(empty, house.clock, announce=house._message, publish=house.sent.extend)
     judge = PricedJudge()
     with pytest.raises(JudgeUnavailable, match="no policy"):
-        BudgetedJudge(judge, purse).compare(question())
+        asked(BudgetedJudge(judge, purse))
     assert judge.asked == 0
 
 
