@@ -19,10 +19,11 @@ from store.records import JudgeTask, RequestId
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 900.0
+LEASE_S = 1_080.0
 LONGEST_CALL_S = LEASE_S * 3 / 4
 """Outlasts the slowest call: the wait for a turn, every try at its longest, and the longest waits
-between them that an endpoint may ask for; also the trials of one answer's code."""
+between them that an endpoint may ask for, a harmless trial after a refusal; also the trials of one
+answer's code."""
 RETRY_AFTER_S = 10.0
 LONGEST_RETRY_S = 120.0
 MAX_ATTEMPTS = 5

@@ -9,6 +9,7 @@ from typing import cast
 
 from openai._constants import MAX_RETRY_AFTER_DELAY
 
+from ingest.metrics import Metrics
 from ingest.roles import Roles, Station
 from ingest.settings import ProcessSettings
 from judge import sandbox, verifiers
@@ -28,10 +29,12 @@ from store.records import ExpertId, ExpertStatus, RequestId
 from tests.factories import CHEAP, NOON, STRONG, decided, expert, message, response, settings, task
 
 MID = ExpertId("mid")
+TRY_S = CONNECT_S + 2 * TIMEOUT_S
 SLOWEST_CALL_S = (
     LONGEST_WAIT_S * 2
-    + (RETRIES + 1) * (CONNECT_S + 2 * TIMEOUT_S)
+    + (RETRIES + 1) * TRY_S
     + RETRIES * MAX_RETRY_AFTER_DELAY
+    + TRY_S  # the harmless trial after a refusal
 )
 
 
@@ -50,7 +53,9 @@ def test_no_loop_that_calls_models_hangs_during_a_call() -> None:
     backbone = SimpleNamespace(
         settings=ProcessSettings(), ledger=MemoryLedger(clock=clock), clock=clock, traffic=None
     )
-    roles = Roles(cast(Station, SimpleNamespace(backbone=backbone, crew=SimpleNamespace(add=add))))
+    crew, metrics = SimpleNamespace(add=add), Metrics()
+    station = SimpleNamespace(backbone=backbone, crew=crew, metrics=metrics)
+    roles = Roles(cast(Station, station))
     vars(roles)["outbox"] = SimpleNamespace(publish_now=print)
     roles.judge()
     assert {"judge-1", "patrol", "prober"} <= set(quiet)
