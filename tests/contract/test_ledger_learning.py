@@ -9,6 +9,7 @@ import pytest
 from store.duels import AGAIN, DUEL, Duel
 from store.errors import LeaseLost
 from store.facts import PutOff, ResponseOutcome
+from store.judging import Quarantine
 from store.ledger import Ledger
 from store.records import (
     ExpertId,
@@ -375,6 +376,20 @@ def test_a_duel_is_stored_with_its_decision_and_settles_no_label(ledger: Ledger)
         assert tx.labels.count() == 0
         assert tx.labels.settled_since(0).labels == ()
         assert tx.decisions.watermark(now=NOON, timeout_s=9e9) == below, "its label is awaited"
+
+
+def test_a_quarantine_reopens_label_tasks_and_no_duel(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.decisions.record([decided("r1")])
+        tx.tasks.add([task("r1"), task("r1", experts=(STRONG, STRONG), purpose=DUEL)])
+    both = lease(ledger, "w1")
+    with ledger.begin() as tx:
+        tx.labels.add([verdict("r1")], [label("r1")])
+        for mine in both:
+            tx.tasks.finish(mine.task_id or 0, worker="w1")
+        held = Quarantine(judge_version="judge-1", since=NOON, reason="lost", imposed_at=NOON)
+        assert tx.judging.quarantine(held, actor="canaries") == 1
+    assert [one.purpose for one in lease(ledger, "w2", after_s=1)] == ["traffic"]
 
 
 def test_only_dead_tasks_are_retried_as_if_new_and_audited(ledger: Ledger) -> None:
