@@ -38,12 +38,23 @@ class Replayed:
     unknown: int = 0
     """Comparisons that were neither recorded nor canaries; they were refused."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    known: set[tuple[str, str]] = field(init=False)
+    """Hashes of prompts and answers that were compared with the reference's."""
+
+    def __post_init__(self) -> None:
+        self.known = {(prompt, a) for prompt, a, _ in self.verdicts}
 
     def preference(self, message: str) -> float | None:
-        """Return the preference for answer A; None for what was not recorded."""
+        """Return the preference for answer A; None for what was not recorded.
+
+        Recorded verdicts compare with the reference only. A duel of two others, which makes no
+        label, is a tie.
+        """
         prompt, a, b = texts = _sections(message)
         key = _key(texts)
         recorded = self.verdicts.get(key)
+        if recorded is None and {(key[0], key[1]), (key[0], key[2])} <= self.known:
+            return 0.5
         if recorded is None:
             return _on_the_sheet(prompt, a, b)
         return _flipped(key) if self.is_coin else recorded

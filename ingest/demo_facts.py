@@ -103,7 +103,15 @@ def gather(
         answers = {e: Graded(score=s, cost_usd=c) for e, (s, c) in prompt.answers.items()}
         decision = feed.decisions[RequestId(prompt.request_id)]
         phase = [name for first, name in log.phases if first <= position][-1]
-        requests.append(served_request(decision, answers, position=position, phase=phase))
+        requests.append(
+            served_request(
+                decision,
+                answers,
+                position=position,
+                phase=phase,
+                unjudged_tenants=policy.opted_out,
+            )
+        )
     return StreamFacts(
         title="Demo on recorded traffic",
         reference=policy.reference,

@@ -11,13 +11,20 @@ from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher
 from ingest.topics import DECISIONS
 from ingest.wire import encode_decision
-from judge.sampling import due_experts, inclusion_probability, is_anyone_judged, is_drawn
+from judge.sampling import (
+    drawn_duel,
+    due_experts,
+    inclusion_probability,
+    is_anyone_judged,
+    is_drawn,
+)
 from judge.spending import out_of_money
 from online.encode import Encoder
 from online.folds import fold_of, group_of
 from online.route import Choice, fallback, route
 from online.state import RoutingState
 from store.clock import Clock
+from store.duels import Duel
 from store.errors import EventRejected, StoreUnavailable
 from store.facts import Decided, FailedCall, Recorded, ResponseOutcome
 from store.health import CallError
@@ -33,6 +40,7 @@ from store.records import (
     OutboxMessage,
     PromptReceived,
     Reason,
+    RequestId,
     ResponseReceived,
 )
 
@@ -205,6 +213,8 @@ class RequestHandler(ResponseHandler):
         pi = inclusion_probability(state.policy, prompt.tenant)
         if degraded or choice.reason in {Reason.PINNED, Reason.OFF}:
             pi = 0.0  # the day's budget cannot be asked; pins are outside the promise; off is off
+        # Where only this request's needs leave nobody, it is sampled all the same.
+        is_sampled = is_anyone_judged(state) and is_drawn(prompt.request_id, pi)
         decision = Decision(
             request_id=prompt.request_id,
             tenant=prompt.tenant,
@@ -214,8 +224,7 @@ class RequestHandler(ResponseHandler):
             policy=state.policy.policy,
             propensity=choice.propensity,
             inclusion_probability=pi,
-            # Where only this request's needs leave nobody, it is sampled all the same.
-            is_sampled=is_anyone_judged(state) and is_drawn(prompt.request_id, pi),
+            is_sampled=is_sampled,
             due_experts=due,
             reference=state.policy.reference,
             retrieved=choice.retrieved,
@@ -238,6 +247,7 @@ class RequestHandler(ResponseHandler):
             },
             needs=choice.needs,
             excluded=choice.excluded,
+            duel=_duel(prompt.request_id, state, choice) if is_sampled else None,
         )
         return Decided(
             prompt=prompt, decision=decision, embedding=embedding, encoder_hash=state.encoder
@@ -329,8 +339,12 @@ def _within_money(
     return [_not_sampled(d) if d.decision.tenant in poor else d for d in good]
 
 
+def _duel(request_id: RequestId, state: RoutingState, choice: Choice) -> Duel | None:
+    return drawn_duel(request_id, state, choice.retrieved, choice.gap_confidence, choice.excluded)
+
+
 def _not_sampled(item: Decided) -> Decided:
-    decision = replace(item.decision, inclusion_probability=0.0, is_sampled=False)
+    decision = replace(item.decision, inclusion_probability=0.0, is_sampled=False, duel=None)
     return replace(item, decision=decision)
 
 

@@ -103,7 +103,11 @@ class Replay:
             position = len(self._served)
             self._served.append(
                 served_request(
-                    served.decision, self._answers(request_id), position=position, phase=phase
+                    served.decision,
+                    self._answers(request_id),
+                    position=position,
+                    phase=phase,
+                    unjudged_tenants=self._loop.policy.opted_out,
                 )
             )
             self._look(position)

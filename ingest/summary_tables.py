@@ -39,6 +39,7 @@ def blocks(summary: Summary) -> list[RenderableType]:
         Text(f"Promised. {words.promise(summary)}"),
         *_judge(summary),
         Text(f"Realised. {verdict}", style=COLOURS[overall.regret.verdict]),
+        *_not_covered(summary),
         Text(f"Saved. {words.savings(summary)}"),
         *(Text(f"Injected. {words.found_after(fault)}") for fault in summary.injected),
         _promise(summary),
@@ -60,6 +61,11 @@ def _judge(summary: Summary) -> list[RenderableType]:
     if summary.judge is None:
         return []
     return [Text(f"Judge. {words.true_risk(summary.judge, summary.alpha)}")]
+
+
+def _not_covered(summary: Summary) -> list[RenderableType]:
+    said = words.not_covered(summary)
+    return [] if said is None else [Text(f"Not covered. {said}")]
 
 
 def _table(title: str, *names: str) -> Table:

@@ -22,6 +22,7 @@ from importlib import resources
 from ingest.chat import render
 from ingest.fields import Fields, read_object
 from judge.checks import read_check
+from store.duels import Duel
 from store.health import CallError
 from store.needs import NO_NEEDS, REGIONS, Needs
 from store.records import (
@@ -177,6 +178,7 @@ def decision_body(decision: Decision) -> JsonObject:
     body = _fields_of(decision, _DECISION)
     body["retrieved"] = [_fields_of(one, _RETRIEVED) for one in decision.retrieved]
     body["needs"] = decision.needs.to_json()
+    body["duel"] = None if decision.duel is None else decision.duel.to_json()
     body["candidates"] = [one.expert for one in decision.retrieved if one.is_candidate]
     return body
 
@@ -232,6 +234,7 @@ def decode_decision(raw: bytes) -> Decision:
         seq=event.optional(whole, "seq"),
         needs=_needed(event.child("needs")) if event.has("needs") else NO_NEEDS,
         excluded=_excluded(event.child("excluded")) if event.has("excluded") else {},
+        duel=_duel(event.child("duel")) if event.has("duel") else None,
     )
 
 
@@ -242,6 +245,14 @@ def _needed(needs: Fields) -> Needs:
 
 def _excluded(reasons: Fields) -> dict[ExpertId, str]:
     return {ExpertId(name): reasons.identifier(name) for name in reasons.names()}
+
+
+def _duel(pair: Fields) -> Duel:
+    return Duel(
+        first=pair.identifier("first"),
+        second=pair.identifier("second"),
+        probability=pair.number("probability", low=0.0, high=1.0),
+    )
 
 
 def _retrieved(one: Fields) -> Retrieved:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from judge.families import family_of_expert
 from online.clients import Answer, ClientFactory
 from store.clock import Clock
+from store.duels import DUEL, Duel
 from store.errors import ExpertUnavailable
 from store.facts import FailedCall
 from store.ledger import Ledger
@@ -40,6 +41,8 @@ class Gathered:
     """The check that came with the prompt, as JSON."""
     margin: float
     """Of the policy in force: how far below the reference's grade is still acceptable."""
+    duel: Duel | None
+    """The pair that was drawn with the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class Known:
     families: dict[ExpertId, str]
     check: str | None
     margin: float
+    duel: Duel | None
 
     @property
     def has_contestants(self) -> bool:
@@ -132,7 +136,28 @@ class Answers:
             families=known.families,
             check=known.check,
             margin=known.margin,
+            duel=known.duel,
         )
+
+    def again(self, task: JudgeTask, name: ExpertId, prompt: str) -> Answer | None:
+        """Return a second answer of an expert, which is not stored; None of one whose answers are
+        recorded: it has only the one.
+
+        Raises
+        ------
+        ExpertUnavailable, JudgeUnavailable, LeaseLost
+            As of ``gather``.
+        """
+        with self._ledger.begin() as tx:
+            expert = tx.experts.find(name)
+        if expert is None or expert.client.get("kind") == "recorded":
+            return None
+        self._before_call()
+        try:
+            return self._clients(expert).ask(task.request_id, prompt)
+        except ExpertUnavailable as problem:
+            self._store(task.request_id, {}, self._failures(task, name, problem))
+            raise
 
     def known(self, task: JudgeTask) -> Known | None:
         """Return what is known of a task; None when nobody may see the prompt: it is unknown or was
@@ -150,8 +175,10 @@ class Answers:
             answers: dict[ExpertId, Answer] = {}
             missing: list[Expert] = []
             families: dict[ExpertId, str] = {}
-            for name in (*task.experts, decision.reference):
+            for name in dict.fromkeys((*task.experts, decision.reference)):
                 expert = tx.experts.find(name)
+                if task.purpose == DUEL and expert is not None and expert.status in _GONE:
+                    continue  # nobody ranks who is out of the pool
                 if expert is not None:
                     families[name] = family_of_expert(expert)
                 found = (
@@ -174,6 +201,7 @@ class Answers:
             families=families,
             check=check,
             margin=0.0 if policy is None else policy[1].margin,
+            duel=decision.duel,
         )
 
     def _failures(

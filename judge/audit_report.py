@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +13,15 @@ from judge.bias import PairSeen
 from judge.corrected import Sample, human_first, rogan_gladen
 from judge.error import Audit, Bound, audit_of, bound, errors, first_word, is_acceptable, weights_of
 from judge.families import family_of, family_of_expert
-from judge.intervals import Estimate, share
-from judge.strength import Comparisons, components, strengths
+from judge.intervals import Estimate, Share, share
+from judge.ranking import Strength, by_judge, duels, rank
+from store.errors import NotFound
 from store.judging import AuditCandidate, AuditedPair
 from store.ledger import Ledger, Transaction
 from store.records import ExpertId, RequestId, Verdict
 
 VERDICTS_OF = 2_000
 """Newest judged pairs whose verdicts are read for biases and strengths."""
-OF_EITHER_LENGTH = 0.05
-"""Least share of an expert's answers on either side of equal length, to say what happens there."""
-_SEED = 20261125
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +47,6 @@ class Biases:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Strength:
-    """The probability that the judge prefers an expert's answer to the reference's."""
-
-    expert: ExpertId
-    wins: Estimate
-    wins_at_equal_length: Estimate | None
-    """None for an expert whose answers are nearly always the longer or the shorter ones: nothing
-    was seen at equal length, and the fit would only be prolonged."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
     """What is known of the judge in force, and what it does to the promise."""
 
@@ -74,6 +60,11 @@ class AuditReport:
     reference: ExpertId
     strengths: tuple[Strength, ...]
     """Strongest first, of the experts compared with the reference's newest answers."""
+    duels: int
+    """Of the pairs behind the strengths, those of two others than the reference."""
+    floor: Share | None
+    """How often the reference's second answer is not acceptable against its first; None while
+    nobody compared any."""
 
 
 def bound_in_force(tx: Transaction) -> Bound | None:
@@ -91,18 +82,25 @@ def audit_report(ledger: Ledger) -> AuditReport:
     Raises
     ------
     NotFound
-        Nothing was judged yet.
+        Nothing was judged yet, or no text of what was is left.
     """
     with ledger.begin() as tx:
         candidates = judged_pairs(tx)
         version = tx.judging.newest_version() or ""
+        if not candidates:
+            raise NotFound(
+                "no_texts",
+                f"no pair that {version} judged has its texts: recorded traffic has none, and"
+                " retention drops them",
+            )
         audited = [pair for pair in tx.judging.audited() if pair.judge_version == version]
         current = tx.policies.current()
         seen = _seen(tx, candidates[:VERDICTS_OF])
+        reference = current[1].reference if current else ExpertId("")
+        duelled = duels(tx, candidates, version, reference)
         own = _own_family(tx, seen)
     found = audit_of(audited, version)
     target = current[1].alpha if current else None
-    reference = current[1].reference if current else ExpertId("")
     return AuditReport(
         risk_target=target,
         true_risk_at_most=None if target is None else found.bound.true_risk(target),
@@ -116,7 +114,9 @@ def audit_report(ledger: Ledger) -> AuditReport:
             towards_own_family=bias.towards_own(audited, own),
         ),
         reference=reference,
-        strengths=_strengths(seen, candidates, reference),
+        strengths=rank(seen, candidates, duelled, reference),
+        duels=len(duelled.pairs),
+        floor=duelled.floor,
     )
 
 
@@ -141,26 +141,17 @@ def _acceptable(
 
 
 def _seen(tx: Transaction, candidates: Sequence[AuditCandidate]) -> list[PairSeen]:
-    """Return the pairs with the verdicts that the version in force gave on them."""
+    """Return the pairs with the verdicts that the version in force gave on them, once for each
+    judge of a panel.
+    """
     given: dict[RequestId, list[Verdict]] = {}
     found: list[PairSeen] = []
     for one in candidates:
         if one.request_id not in given:
             given[one.request_id] = tx.labels.verdicts_of(one.request_id)
-        found += _by_version(one, given[one.request_id])
+        calls = by_judge(given[one.request_id], {one.expert, one.reference}, one.judge_version)
+        found += [_pair_seen(one, each) for each in calls]
     return found
-
-
-def _by_version(one: AuditCandidate, verdicts: Sequence[Verdict]) -> list[PairSeen]:
-    """Return the pair once for each judge that gave verdicts in both orders: the one whose label it
-    is, or the members of a panel, which has a version of its own.
-    """
-    pair = {one.expert, one.reference}
-    of_pair = [v for v in verdicts if {v.expert_a, v.expert_b} == pair]
-    of_pair = [v for v in of_pair if v.judge_version == one.judge_version] or of_pair
-    versions = dict.fromkeys(v.judge_version for v in of_pair)
-    each = [tuple(v for v in of_pair if v.judge_version == version) for version in versions]
-    return [_pair_seen(one, calls) for calls in each if len(calls) > 1]
 
 
 def _own_family(tx: Transaction, seen: Sequence[PairSeen]) -> set[ExpertId]:
@@ -183,55 +174,4 @@ def _pair_seen(one: AuditCandidate, verdicts: tuple[Verdict, ...]) -> PairSeen:
         reference=one.reference,
         verdicts=verdicts,
         longer_by=one.longer_by,
-    )
-
-
-def _strengths(
-    seen: Sequence[PairSeen], candidates: Sequence[AuditCandidate], reference: ExpertId
-) -> tuple[Strength, ...]:
-    """Return the strengths of the experts that are compared with the reference, by its chain."""
-    weight = {(one.request_id, one.expert): 1.0 / one.inclusion_probability for one in candidates}
-    pairs = _comparisons(seen, weight, None)
-    linked = next((group for group in components(pairs) if reference in group), [])
-    kept = [pair for pair in seen if pair.expert in linked]
-    if not kept:
-        return ()
-    lengths = np.array([float(pair.longer_by or 0) for pair in kept])
-    plain = strengths(_comparisons(kept, weight, None), rng=np.random.default_rng(_SEED))
-    level = strengths(_comparisons(kept, weight, lengths), rng=np.random.default_rng(_SEED))
-    if plain is None or level is None:
-        return ()
-    return tuple(
-        Strength(
-            expert=expert,
-            wins=plain.against(expert, reference),
-            wins_at_equal_length=level.against(expert, reference) if _meets(kept, expert) else None,
-        )
-        for expert in plain.order()
-        if expert != reference
-    )
-
-
-def _meets(seen: Sequence[PairSeen], expert: ExpertId) -> bool:
-    """Return whether an expert's answers are often enough longer and shorter than the others."""
-    signs = np.sign([pair.longer_by or 0 for pair in seen if pair.expert == expert])
-    return bool(min((signs >= 0).mean(), (signs <= 0).mean()) >= OF_EITHER_LENGTH)
-
-
-def _comparisons(
-    seen: Sequence[PairSeen],
-    weight: Mapping[tuple[RequestId, ExpertId], float],
-    longer_by: np.ndarray | None,
-) -> Comparisons:
-    experts = tuple(sorted({name for pair in seen for name in (pair.expert, pair.reference)}))
-    at = {name: i for i, name in enumerate(experts)}
-    prompts: dict[RequestId, int] = defaultdict(lambda: len(prompts))
-    return Comparisons(
-        experts=experts,
-        first=np.array([at[pair.expert] for pair in seen], dtype=np.int64),
-        second=np.array([at[pair.reference] for pair in seen], dtype=np.int64),
-        preference=np.array([pair.preference for pair in seen]),
-        weight=np.array([weight[pair.request_id, pair.expert] for pair in seen]),
-        prompt=np.array([prompts[pair.request_id] for pair in seen], dtype=np.int64),
-        longer_by=longer_by,
     )

@@ -22,7 +22,7 @@ from store.records import ExpertId, FloatArray, RequestId, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSeen:
-    """What one judge said of one expert's answer against the reference's."""
+    """What one judge said of one expert's answer against the reference's, in a duel another's."""
 
     request_id: RequestId
     expert: ExpertId

@@ -66,7 +66,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """An expert's answer beside the reference's."""
+    """An expert's answer beside the reference's; in a duel, beside another's."""
 
     request_id: RequestId
     prompt: str

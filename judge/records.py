@@ -25,6 +25,8 @@ class Finished:
     labels: tuple[Label, ...]
     error: str | None = None
     """Set when the task ends dead: its labels count as losses."""
+    then: tuple[JudgeTask, ...] = ()
+    """Tasks that appear with its end."""
 
 
 class Recorder:
@@ -85,6 +87,7 @@ class Recorder:
             labels = [label for one in counted for label in one.labels]
             tx.labels.add([v for one in counted for v in one.verdicts], labels)
             outgoing = tx.outbox.add(list(self._announce(labels)))
+            tx.tasks.add([task for one in counted for task in one.then])
             for one in counted:
                 self._end(tx, one)
         self._publish(outgoing)
@@ -100,7 +103,8 @@ class Recorder:
         quarantines = tx.judging.quarantines()
         counted = []
         for one in finished:
-            versions = {label.judge_version for label in one.labels}
+            said = one.labels or one.verdicts  # a duel brings verdicts alone
+            versions = {each.judge_version for each in said}
             held = (q for q in quarantines if any(stands_on(v, q.judge_version) for v in versions))
             left_out = next(held, None)
             if left_out is None:

@@ -11,7 +11,7 @@ logistic one, whose weights mean what they say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,22 @@ def components(pairs: Comparisons) -> list[list[ExpertId]]:
     for i, expert in enumerate(pairs.experts):
         found.setdefault(root(i), []).append(expert)
     return sorted(found.values(), key=len, reverse=True)
+
+
+def evened(pairs: Comparisons) -> Comparisons:
+    """Return the comparisons with weights that sum, for each two experts, to how many equally
+    weighted ones would leave as much doubt (Kish).
+
+    Weights then say within a pair what its verdicts stand for, so that those drawn for their small
+    gap do not pass for all, and a pair of which one in a hundred was drawn does not outshout those
+    that are always judged.
+    """
+    m = len(pairs.experts)
+    low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
+    of_pair = low * m + high
+    total = np.bincount(of_pair, weights=pairs.weight, minlength=m * m)
+    squares = np.bincount(of_pair, weights=pairs.weight**2, minlength=m * m)
+    return replace(pairs, weight=pairs.weight * (total[of_pair] / squares[of_pair]))
 
 
 def strengths(

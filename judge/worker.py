@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from judge.aggregate import labels_of
 from judge.answers import Answers, Gathered
 from judge.batch import MAX_ATTEMPTS, Batch
+from judge.duels import Duels, duel_after
 from judge.pairs import Pair, Pairs, Panel, most_micro_usd
 from judge.port import Judge
 from judge.purse import Bill
@@ -17,6 +19,7 @@ from judge.spending import bill_of
 from judge.verifying import VERSION, Verifier, known_answer, labels_of_grades
 from online.clients import ClientFactory
 from store.clock import Clock
+from store.duels import DUEL
 from store.errors import (
     ExpertUnavailable,
     JudgeUnavailable,
@@ -72,6 +75,7 @@ class JudgeWorker:
         self._answers = Answers(ledger, clients, clock, before_call=self._before_call)
         self._pairs = Pairs(clock, before_call=self._before_call)
         self._stop = threading.Event()
+        self._duels = Duels(self._answers, self._pairs)
 
     def run(self, stop: threading.Event, hints: Notifications) -> None:
         """Work until stopped; rest when there is nothing to do."""
@@ -113,7 +117,10 @@ class JudgeWorker:
 
     def _judged_or_given_back(self, task: JudgeTask) -> Finished | None:
         try:
-            return self._judged(task, last_try=task.attempts >= MAX_ATTEMPTS)
+            last_try = task.attempts >= MAX_ATTEMPTS
+            if task.purpose == DUEL:
+                return self._duels.judged(task, self._panel(), last_try=last_try)
+            return self._judged(task, last_try=last_try)
         except JudgeUnavailable as outage:
             self._batch.put_off(task, str(outage), wait_s=outage.retry_after_s)
         except ExpertUnavailable as silent:
@@ -164,9 +171,10 @@ class JudgeWorker:
             by_expert, paid = self._compared(task, gathered, panel)
         except TooDear as dear:
             return self._lost(task, panel.version, dear)
-        return self._finished(
+        done = self._finished(
             task, panel.version, by_expert, paid, reference=gathered.reference, error=error
         )
+        return replace(done, then=duel_after(done, gathered, now=self._clock.now()))
 
     def _lost(self, task: JudgeTask, version: str, why: Exception) -> Finished:
         """Return a task without a verdict as a loss for each expert. No label would be a selection:

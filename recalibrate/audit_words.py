@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from judge.audit_report import AuditReport, Strength
+from judge.audit_report import AuditReport
 from judge.error import Agreement, Errors
 from judge.intervals import Estimate, Share
+from judge.ranking import Strength
 from recalibrate import words
 
 KIND = "steersman.audit"
@@ -44,12 +45,15 @@ def lines(found: AuditReport) -> Iterator[str]:
     yield f"  Rogan-Gladen:               {_share(found.acceptable.rogan_gladen)}"
     yield "  (Rogan-Gladen supposes that the audited error rates are those of all judged pairs.)"
     yield ""
+    yield f"A/A floor: {_floor(found)}"
+    yield ""
     yield "What else than quality moves the judge"
     yield from _biases(found)
     if found.strengths:
         yield ""
         yield f"How often the judge prefers an expert to {found.reference}, ties halved"
         yield from (_strength(one) for one in found.strengths)
+        yield f"  ({found.duels:,} of the comparisons are duels of two others.)"
 
 
 def _rates(name: str, found: Errors) -> Iterator[str]:
@@ -68,6 +72,15 @@ def _people(found: Agreement | None) -> str:
     return (
         f"  Two people agree on {words.percent(found.share)} of {found.pairs:,} pairs; Cohen's"
         f" kappa {kappa}"
+    )
+
+
+def _floor(found: AuditReport) -> str:
+    if found.floor is None:
+        return "unknown, no second answer of the reference was compared with its first yet"
+    return (
+        f"{_share(found.floor)} of {found.floor.drawn:,} second answers of {found.reference} are"
+        " not acceptable against the first; who is as good as the reference looks as bad as this"
     )
 
 

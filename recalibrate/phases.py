@@ -11,7 +11,7 @@ import numpy as np
 from recalibrate.hindsight import CertifiedAt, Hindsight, best_in_hindsight
 from recalibrate.realised import Interval, Realised, ratio_of_means, realised_risk, wilson
 from recalibrate.stream_facts import ServedRequest, StreamFacts, is_worse
-from store.records import OUTSIDE_PROMISE, ExpertId, FloatArray, Reason
+from store.records import ExpertId, FloatArray, Reason
 
 SAFE_MODE = frozenset({Reason.SAFE_STARVED, Reason.SAFE_INFEASIBLE, Reason.SAFE_COLD, Reason.ERROR})
 
@@ -79,8 +79,13 @@ class PhaseSummary:
     cost_share: Interval | None
     """Served cost over the cost of always asking the reference."""
     regret: Realised
-    """Pinned and observed requests, and those of mode off, are outside the promise and not
-    counted."""
+    """Pinned and observed requests, those of mode off and of tenants that opted out are outside the
+    promise and not counted."""
+    opted_out: int
+    """Requests of tenants that opted out of judging: not covered."""
+    unlabelled: int
+    """Covered requests with π = 0 (a budget was spent, or the ledger was away): counted in the
+    regret, though no label could come of them."""
     experts: tuple[ExpertShare, ...]
     shares: Shares | None
     baselines: tuple[Baseline, ...]
@@ -92,7 +97,7 @@ def phase_summary(
 ) -> PhaseSummary:
     """Return the figures of these requests of the stream."""
     n = len(requests)
-    covered = [r for r in requests if r.reason not in OUTSIDE_PROMISE]
+    covered = [r for r in requests if r.is_covered]
     cost = costs([r.cost_usd for r in requests])
     base = costs([r.reference_cost_usd for r in requests])
     return PhaseSummary(
@@ -108,6 +113,8 @@ def phase_summary(
         regret=realised_risk(
             sum(r.is_unacceptable(facts.margin) for r in covered), len(covered), alpha=facts.alpha
         ),
+        opted_out=sum(r.opted_out for r in requests),
+        unlabelled=sum(not r.can_be_judged for r in covered),
         experts=_experts(requests),
         shares=_shares(requests) if n else None,
         baselines=_baselines(requests, facts),

@@ -62,6 +62,7 @@ def _environment() -> Environment:
         "promise": words.promise,
         "true_risk": words.true_risk,
         "verdict": words.verdict,
+        "not_covered": words.not_covered,
         "savings": words.savings,
         "served_by": words.served_by,
         "loop_facts": loop_facts,

@@ -9,7 +9,7 @@ import numpy as np
 
 from recalibrate.realised import Interval, wilson
 from recalibrate.stream_facts import ServedRequest, StreamFacts
-from store.records import OUTSIDE_PROMISE, ExpertId
+from store.records import ExpertId
 
 ROLLING = 300
 """Requests behind one point of the rolling regret."""
@@ -87,7 +87,7 @@ def series(facts: StreamFacts) -> Series:
 def _rolling(
     requests: Sequence[ServedRequest], window: int, *, margin: float
 ) -> tuple[RollingRegret, ...]:
-    covered = [r for r in requests if r.reason not in OUTSIDE_PROMISE]
+    covered = [r for r in requests if r.is_covered]
     wrong = np.concatenate([[0], np.cumsum([r.is_unacceptable(margin) for r in covered])])
     ends = range(window, len(covered) + 1, max(1, len(covered) // POINTS))
     return tuple(

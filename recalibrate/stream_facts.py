@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from judge.error import Bound
 from store.records import (
+    OUTSIDE_PROMISE,
     Alert,
     Calibration,
     Decision,
@@ -54,6 +55,15 @@ class ServedRequest:
     """As logged with the decision, the reference too."""
     is_sampled: bool
     degraded: bool
+    can_be_judged: bool
+    """False: π = 0 was recorded."""
+    opted_out: bool
+    """Not to be judged by its tenant's will."""
+
+    @property
+    def is_covered(self) -> bool:
+        """Return whether the promise is about this request."""
+        return self.reason not in OUTSIDE_PROMISE and not self.opted_out
 
     def is_unacceptable(self, margin: float) -> bool:
         """Return whether the served answer was worse than the reference's by over the margin."""
@@ -66,7 +76,12 @@ def is_worse(score: float, reference_score: float, *, margin: float) -> bool:
 
 
 def served_request(
-    decision: Decision, answers: Mapping[ExpertId, Graded], *, position: int, phase: str
+    decision: Decision,
+    answers: Mapping[ExpertId, Graded],
+    *,
+    position: int,
+    phase: str,
+    unjudged_tenants: Collection[str] = (),
 ) -> ServedRequest:
     """Return the facts of one decision whose answers are recorded.
 
@@ -74,7 +89,11 @@ def served_request(
     ----------
     answers
         By expert; must hold the served expert and the reference.
+    unjudged_tenants
+        Those that opted out of judging. A request of theirs that was decided while they had not is
+        one like any other: its π says so.
     """
+    can_be_judged = decision.inclusion_probability > 0.0
     own, reference = answers[decision.expert], answers[decision.reference]
     return ServedRequest(
         position=position,
@@ -97,6 +116,8 @@ def served_request(
         candidates=decision.retrieved,
         is_sampled=decision.is_sampled,
         degraded=decision.degraded,
+        can_be_judged=can_be_judged,
+        opted_out=not can_be_judged and decision.tenant in unjudged_tenants,
     )
 
 

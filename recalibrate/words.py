@@ -97,6 +97,26 @@ def verdict(realised: Realised, alpha: float) -> str:
             return f"Not decided: {found}, {target}. {_more(realised)}"
 
 
+def not_covered(summary: Summary) -> str | None:
+    """Return whom the promise leaves out, and where no label could be had; None if nobody."""
+    overall, said = summary.overall, []
+    if overall.opted_out:
+        said.append(
+            f"{percent(overall.opted_out / overall.requests)} of the requests"
+            f" ({overall.opted_out:,} of {overall.requests:,}) are of tenants that opted out of"
+            " judging: nothing is promised for them, and the verdict leaves them out. Quality,"
+            " cost and shares count every request."
+        )
+    if overall.unlabelled:
+        said.append(
+            f"{percent(overall.unlabelled / overall.requests)} of the requests"
+            f" ({overall.unlabelled:,} of {overall.requests:,}) had no chance of being judged"
+            " (π = 0: a budget was spent, or the ledger was away): no label of theirs could move λ,"
+            " and the verdict counts them all the same."
+        )
+    return " ".join(said) or None
+
+
 def savings(summary: Summary) -> str:
     """Return what routing saved, and what the labels cost."""
     overall = summary.overall

@@ -290,8 +290,10 @@ class Tasks(Protocol):
         """Return the number of tasks by status; every status is present."""
         ...
 
-    def listed(self, *, status: TaskStatus | None, limit: int) -> list[JudgeTask]:
-        """Return the tasks added last, newest first; of one status or of all."""
+    def listed(
+        self, *, status: TaskStatus | None, limit: int, purpose: str | None = None
+    ) -> list[JudgeTask]:
+        """Return the tasks added last, newest first; of one status and purpose or of all."""
         ...
 
     def retry(self, task_ids: Collection[int], *, actor: str, now: datetime) -> list[int]:

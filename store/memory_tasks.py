@@ -104,9 +104,12 @@ class MemoryTasks:
         tasks = (held.task for held in self._tables.tasks.values())
         return min((one.created_at for one in tasks if one.status in OPEN), default=None)
 
-    def listed(self, *, status: TaskStatus | None, limit: int) -> list[JudgeTask]:
+    def listed(
+        self, *, status: TaskStatus | None, limit: int, purpose: str | None = None
+    ) -> list[JudgeTask]:
         tasks = [held.task for _, held in sorted(self._tables.tasks.items(), reverse=True)]
-        return [task for task in tasks if status in {None, task.status}][:limit]
+        meant = [task for task in tasks if status in {None, task.status}]
+        return [task for task in meant if purpose in {None, task.purpose}][:limit]
 
     def retry(self, task_ids: Collection[int], *, actor: str, now: datetime) -> list[int]:
         held = self._tables.tasks

@@ -11,6 +11,7 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
+from store.duels import Duel
 from store.health import HEALTHY, CallError, Health
 from store.needs import NO_NEEDS, UNDECLARED, Capabilities, Needs
 
@@ -122,6 +123,7 @@ class Decision:
     needs: Needs = NO_NEEDS
     excluded: Mapping[ExpertId, str] = field(default_factory=dict)
     """Experts that could not serve the request, each with its reason."""
+    duel: Duel | None = None
     seq: int | None = None
     """The ledger's sequence number, given when the decision is stored; the order of learning."""
 
@@ -218,7 +220,7 @@ class JudgeTask:
     request_id: RequestId
     experts: tuple[ExpertId, ...]
     purpose: str
-    """``"traffic"`` for a sampled request, ``"probe"`` for a new expert's probe set."""
+    """``"traffic"`` for a sampled request, ``"probe"`` of a new expert, ``"duel"`` of a pair."""
     created_at: datetime
     task_id: int | None = None
     status: TaskStatus = TaskStatus.PENDING

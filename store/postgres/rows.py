@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import RowMapping
 
+from store.duels import Duel
 from store.facts import Decided
 from store.needs import Needs
 from store.newer import known_or_newer
@@ -88,6 +89,7 @@ def decision_row(decision: Decision, day: date) -> dict[str, object]:
     details["timings_us"] = dict(decision.timings_us)
     details["needs"] = decision.needs.to_json()
     details["excluded"] = dict(decision.excluded)
+    details["duel"] = None if decision.duel is None else decision.duel.to_json()
     row: dict[str, object] = {name: getattr(decision, name) for name in _COLUMNS}
     return row | {"day": day, "seq": decision.seq, "details": details}
 
@@ -114,6 +116,7 @@ def decision_of(row: RowMapping) -> Decision:
         # Absent where the program before migration 0002 decided.
         needs=Needs.from_json(details.get("needs")),
         excluded=details.get("excluded", {}),
+        duel=Duel.from_json(details.get("duel")),
         **values,
     )
 

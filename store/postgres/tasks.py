@@ -183,10 +183,14 @@ class PostgresTasks:
         found = {row[0]: row[1] for row in self._connection.execute(by_status)}
         return {str(status): found.get(status, 0) for status in TaskStatus}
 
-    def listed(self, *, status: TaskStatus | None, limit: int) -> list[JudgeTask]:
+    def listed(
+        self, *, status: TaskStatus | None, limit: int, purpose: str | None = None
+    ) -> list[JudgeTask]:
         newest = select(judge_tasks).order_by(_held.task_id.desc()).limit(limit)
         if status is not None:
             newest = newest.where(_held.status == status)
+        if purpose is not None:
+            newest = newest.where(_held.purpose == purpose)
         return [_task(row) for row in self._connection.execute(newest).mappings()]
 
     def retry(self, task_ids: Collection[int], *, actor: str, now: datetime) -> list[int]:

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from store.duels import AGAIN, DUEL, Duel
 from store.errors import LeaseLost
 from store.facts import PutOff, ResponseOutcome
+from store.judging import Quarantine
 from store.ledger import Ledger
 from store.records import (
     ExpertId,
@@ -22,6 +24,7 @@ from tests.factories import (
     CHEAP,
     NOON,
     STRONG,
+    decided,
     expert,
     label,
     later,
@@ -340,6 +343,53 @@ def test_tasks_are_listed_newest_first_by_status(ledger: Ledger) -> None:
         assert dead == every[2]
         assert (dead.last_error, dead.tenant, dead.attempts) == ("gone", "acme", 1)
         assert tx.tasks.listed(status=TaskStatus.DONE, limit=9) == []
+
+
+def test_tasks_are_listed_by_purpose(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.tasks.add([task("r1"), task("r1", experts=(STRONG, STRONG), purpose=DUEL), task("r2")])
+        tx.tasks.add([task("r3", experts=(CHEAP, ExpertId("mid")), purpose=DUEL)])
+        found = tx.tasks.listed(status=None, purpose=DUEL, limit=9)
+        assert [(one.request_id, one.experts) for one in found] == [
+            ("r3", (CHEAP, "mid")),
+            ("r1", (STRONG, STRONG)),
+        ]
+        assert tx.tasks.listed(status=TaskStatus.DONE, purpose=DUEL, limit=9) == []
+        assert tx.tasks.listed(status=None, purpose=DUEL, limit=1) == found[:1]
+
+
+def test_a_duel_is_stored_with_its_decision_and_settles_no_label(ledger: Ledger) -> None:
+    drawn = Duel(first=CHEAP, second="mid", probability=0.15)
+    with ledger.begin() as tx:
+        tx.decisions.record([decided("r1", duel=drawn), decided("r2")])
+        tx.tasks.add([task("r1", experts=(CHEAP, ExpertId("mid")), purpose=DUEL)])
+        below = tx.decisions.watermark(now=NOON, timeout_s=9e9)
+    [mine] = lease(ledger, "w1")
+    with ledger.begin() as tx:
+        again = ExpertId(STRONG + AGAIN)
+        tx.labels.add([verdict("r1", expert_a=again), verdict("r1", expert_a=again, call=1)], [])
+        tx.tasks.finish(mine.task_id or 0, worker="w1")
+    with ledger.begin() as tx:
+        found = tx.decisions.find_many([RequestId("r1"), RequestId("r2")])
+        assert [found[RequestId(name)].duel for name in ("r1", "r2")] == [drawn, None]
+        assert [one.expert_a for one in tx.labels.verdicts_of(RequestId("r1"))] == [again, again]
+        assert tx.labels.count() == 0
+        assert tx.labels.settled_since(0).labels == ()
+        assert tx.decisions.watermark(now=NOON, timeout_s=9e9) == below, "its label is awaited"
+
+
+def test_a_quarantine_reopens_label_tasks_and_no_duel(ledger: Ledger) -> None:
+    with ledger.begin() as tx:
+        tx.decisions.record([decided("r1")])
+        tx.tasks.add([task("r1"), task("r1", experts=(STRONG, STRONG), purpose=DUEL)])
+    both = lease(ledger, "w1")
+    with ledger.begin() as tx:
+        tx.labels.add([verdict("r1")], [label("r1")])
+        for mine in both:
+            tx.tasks.finish(mine.task_id or 0, worker="w1")
+        held = Quarantine(judge_version="judge-1", since=NOON, reason="lost", imposed_at=NOON)
+        assert tx.judging.quarantine(held, actor="canaries") == 1
+    assert [one.purpose for one in lease(ledger, "w2", after_s=1)] == ["traffic"]
 
 
 def test_only_dead_tasks_are_retried_as_if_new_and_audited(ledger: Ledger) -> None:

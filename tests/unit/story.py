@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +44,7 @@ def request(
     answers: dict[ExpertId, Graded] | None = None,
     retrieved: Sequence[Retrieved] | None = None,
     phase: str = "stream",
+    unjudged_tenants: Collection[str] = (),
     **changes: Any,
 ) -> ServedRequest:
     made = factories.decision(
@@ -58,7 +59,11 @@ def request(
         **changes,
     )
     return served_request(
-        made, answers or graded(cheap=0.9, strong=0.9), position=position, phase=phase
+        made,
+        answers or graded(cheap=0.9, strong=0.9),
+        position=position,
+        phase=phase,
+        unjudged_tenants=unjudged_tenants,
     )
 
 

@@ -16,10 +16,11 @@ from judge.audit_report import audit_report, bound_in_force
 from judge.auditing import ACCEPTED_SHARE, Auditing, Shown, drawn, judged_pairs, share_of
 from recalibrate.audit_words import document, lines
 from store.clock import ManualClock
+from store.duels import AGAIN, DUEL, Duel
 from store.errors import NotFound
 from store.memory import MemoryLedger
 from store.policy import PolicySettings
-from store.records import ExpertId, RequestId
+from store.records import ExpertId, RequestId, Verdict
 from tests.factories import (
     CHEAP,
     NOON,
@@ -30,6 +31,7 @@ from tests.factories import (
     label,
     later,
     response,
+    task,
     verdict,
 )
 
@@ -171,6 +173,15 @@ def test_a_text_that_was_erased_meanwhile_is_passed_over() -> None:
     assert one.due() == []
 
 
+def test_that_no_text_is_left_is_said() -> None:
+    ledger = judged_traffic(1)
+    with ledger.begin() as tx:
+        tx.decisions.record([decided("bare")])
+        tx.labels.add([], [label("bare", judge_version="new", labelled_at=later(99))])
+    with pytest.raises(NotFound, match="no pair that new judged has its texts"):
+        audit_report(ledger)
+
+
 def test_nothing_judged_is_said() -> None:
     ledger = MemoryLedger(clock=ManualClock(NOON))
     with pytest.raises(NotFound, match="no judge has judged anything yet"):
@@ -241,6 +252,88 @@ def test_nothing_is_said_of_equal_length_where_nobody_saw_it() -> None:
     ledger = judged_traffic(100, reference="the longest answer of them all, by far")
     (strength,) = audit_report(ledger).strengths
     assert strength.wins_at_equal_length is None
+
+
+STRENGTH = {"first": 1.5, "second": 0.5, "third": -0.5, "fourth": -1.5, STRONG: 0.8}
+"""Log-odds; planted."""
+
+
+def duelled_traffic(requests: int) -> MemoryLedger:
+    """Return a ledger in which one expert alone is ever compared with the reference.
+
+    On every third request two others meet, drawn uniformly; those of a small gap, where either wins
+    as often, ten times as often. On every fifth the reference meets itself, and loses one in four.
+    """
+    ledger, rng = MemoryLedger(clock=ManualClock(NOON)), np.random.default_rng(3)
+    others = [ExpertId(name) for name in STRENGTH if name != STRONG]
+    with ledger.begin() as tx:
+        tx.policies.set(PolicySettings(reference=STRONG), actor="a", now=NOON)
+        for i in range(requests):
+            name, kind = f"r{i}", i % 5
+            first, second = (others[k] for k in rng.choice(4, size=2, replace=False))
+            has_small_gap = kind < 2 and {first, second} == {"first", "fourth"}
+            odds = 0.0 if has_small_gap else STRENGTH[first] - STRENGTH[second]
+            won = float(rng.random() < 1.0 / (1.0 + np.exp(-odds)))
+            duel = Duel(first=first, second=second, probability=0.1 if has_small_gap else 0.01)
+            if kind == 4:
+                first, second, won = ExpertId(STRONG + AGAIN), STRONG, float(rng.random() < 0.75)
+                duel = Duel(first=STRONG, second=STRONG, probability=0.02)
+            tx.decisions.record([decided(name, duel=duel)])
+            lone = rng.random() < 1.0 / (1.0 + np.exp(STRENGTH[STRONG] - STRENGTH["second"]))
+            tx.responses.record([response(name, expert=ExpertId("second"), text="2" * (1 + i % 3))])
+            for each in (*others, STRONG):
+                text = each[: int(rng.integers(2, 5))]
+                tx.responses.record_shadow(response(name, expert=each, text=text))
+            said = [
+                *_both_orders(name, ExpertId("second"), STRONG, float(lone)),
+                *_both_orders(name, first, second, won),
+            ]
+            outcome = int(lone)
+            tx.labels.add(
+                said,
+                [label(name, expert=ExpertId("second"), outcome=outcome, labelled_at=later(i))],
+            )
+            tx.tasks.add(
+                [task(name, experts=(ExpertId(duel.first), ExpertId(duel.second)), purpose=DUEL)]
+            )
+        for done in tx.tasks.lease(worker="w", now=NOON, lease_s=9.0, limit=requests):
+            tx.tasks.finish(done.task_id or 0, worker="w")
+    return ledger
+
+
+def _both_orders(name: str, first: ExpertId, second: ExpertId, won: float) -> list[Verdict]:
+    return [
+        verdict(name, call=0, expert_a=first, expert_b=second, preference=won),
+        verdict(name, call=1, expert_a=second, expert_b=first, preference=1.0 - won),
+    ]
+
+
+def test_duels_rank_experts_that_never_met_the_reference() -> None:
+    found = audit_report(duelled_traffic(1_500))
+    assert [one.expert for one in found.strengths] == ["first", "second", "third", "fourth"]
+    for one in found.strengths:
+        truth = 1.0 / (1.0 + np.exp(STRENGTH[STRONG] - STRENGTH[one.expert]))
+        assert one.wins.low < truth < one.wins.high, one.expert
+    assert found.duels == 1_200
+    assert found.floor is not None
+    assert found.floor.low < 0.25 < found.floor.high
+    assert found.floor.drawn == 300
+    said = "\n".join(lines(found))
+    assert "1,200 of the comparisons are duels" in said
+    assert "of 300 second answers of strong are not acceptable" in said
+    assert json.loads(document(found))["audit"]["floor"]["drawn"] == 300
+
+
+def test_duels_of_another_judge_or_another_reference_do_not_count() -> None:
+    ledger = duelled_traffic(300)
+    with ledger.begin() as tx:
+        again = label("r0", expert=ExpertId("second"), judge_version="new", labelled_at=later(999))
+        tx.labels.add([], [again])
+    assert audit_report(ledger).duels == 0
+    ledger = duelled_traffic(300)
+    with ledger.begin() as tx:
+        tx.policies.set(PolicySettings(reference=ExpertId("first")), actor="a", now=NOON)
+    assert audit_report(ledger).floor is None
 
 
 @pytest.fixture

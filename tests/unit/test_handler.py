@@ -16,6 +16,7 @@ from ingest.memory_stream import MemoryBroker, MemorySink
 from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher
 from ingest.wire import decode_decision
+from judge import sampling
 from store.clock import ManualClock
 from store.errors import EventRejected, StoreUnavailable
 from store.facts import Recorded, ResponseOutcome
@@ -25,6 +26,7 @@ from store.memory import MemoryLedger
 from store.memory_facts import MemoryDecisions, MemoryResponses
 from store.money import day_of, judge_budget_of, micro_usd, refusal_of
 from store.needs import Capabilities, Needs
+from store.policy import OFF
 from store.records import (
     OUTSIDE_PROMISE,
     Decision,
@@ -177,6 +179,21 @@ def test_a_tenant_that_opted_out_is_routed_and_never_sampled() -> None:
     assert (acme.inclusion_probability, acme.is_sampled) == (0.0, False)
     assert acme.propensity > 0.0
     assert other.is_sampled
+
+
+def test_only_sampled_requests_have_duels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "OF_ANY_PAIR", 1.0 - sampling.OF_THE_REFERENCE)
+    desk = Desk(unjudged_tenants="acme", judge_budget_per_day=1)
+    acme, mine, late = desk.decide(asked("r1", tenant="acme"), asked("r2"), asked("r3"))
+    assert (acme.duel, late.duel) == (None, None)
+    assert (late.is_sampled, late.inclusion_probability) == (False, 0.0)
+    assert mine.duel is not None
+    assert desk.published()[1].duel == mine.duel
+    with desk.ledger.begin() as tx:
+        assert tx.decisions.find(RequestId("r2")) == mine
+    (off,) = Desk(mode=OFF).decide(asked("r2"))
+    (pinned,) = Desk().decide(asked("r2", pinned_expert=ExpertId("a")))
+    assert (off.duel, pinned.duel) == (None, None)
 
 
 def test_a_rejected_prompt_costs_no_other(desk: Desk) -> None:

@@ -36,6 +36,12 @@ def test_what_was_not_recorded_has_no_verdict() -> None:
         assert judge().preference(message(*texts)) is None
 
 
+def test_a_duel_of_two_recorded_answers_ties_and_asks_for_nothing_unknown() -> None:
+    for both in (judge(), judge(is_coin=True)):
+        assert both.preference(message(PROMPT, ATTACK, LONG)) == 0.5
+        assert both.preference(message(PROMPT, LONG, ATTACK)) == 0.5
+
+
 def test_equal_texts_tie() -> None:
     same = Replayed(verdicts_of([(PROMPT, OTHER, OTHER, 1.0)]), is_coin=False)
     assert same.preference(message(PROMPT, OTHER, OTHER)) == 0.5

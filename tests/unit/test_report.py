@@ -121,6 +121,23 @@ def test_the_page_tells_promise_verdict_savings_and_the_whole_timeline(
     assert "injected" in text
 
 
+def test_page_and_json_name_the_requests_that_are_not_covered(html: str) -> None:
+    served = [
+        request(i, tenant="acme", inclusion_probability=0.0, unjudged_tenants={"acme"})
+        if i < 3
+        else request(i)
+        for i in range(12)
+    ]
+    summary = summarise(facts(served))
+
+    text = Page(render_html(summary)).text
+
+    assert tight(words.not_covered(summary) or "-") in text
+    assert tight("25.0 % of the requests (3 of 12) are of tenants that opted out") in text
+    assert json.loads(render_json(summary))["summary"]["overall"]["opted_out"] == 3
+    assert "Not covered" not in Page(html).text
+
+
 def test_the_page_holds_the_loops_figures(summary: Summary, html: str) -> None:
     text = Page(html).text
     assert "20, of which 20 found a feasible" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from recalibrate.hindsight import CertifiedAt, best_in_hindsight
 from recalibrate.realised import Verdict, ratio_of_means, realised_risk, wilson
 from recalibrate.stream_facts import Graded, ServedRequest, StatusChange, StoryEvent
 from recalibrate.summary import summarise
+from recalibrate.words import not_covered
 from store.records import SAFE, ExpertId, ExpertStatus, Reason
 from tests import factories
 from tests.factories import CHEAP, STRONG, later
@@ -144,6 +146,35 @@ def test_pinned_requests_are_outside_the_promise() -> None:
     assert (overall.requests, overall.regret.requests, overall.regret.unacceptable) == (2, 1, 0)
     assert overall.shares is not None
     assert overall.shares.pinned == 0.5
+
+
+def test_tenants_that_opted_out_are_counted_and_outside_the_promise() -> None:
+    bad = graded(cheap=0.1, strong=0.9)
+    acme = partial(request, answers=bad, tenant="acme", unjudged_tenants={"acme"})
+    served = [
+        request(0),
+        acme(1, inclusion_probability=0.0),
+        request(2, answers=bad, inclusion_probability=0.0, tenant="bolt"),
+        acme(3, inclusion_probability=0.05),  # decided before it did
+    ]
+
+    summary = summarise(facts(served))
+
+    overall = summary.overall
+    assert (overall.requests, overall.opted_out, overall.unlabelled) == (4, 1, 1)
+    assert (overall.regret.requests, overall.regret.unacceptable) == (3, 2)
+    said = not_covered(summary) or ""
+    assert said.startswith("25.0 % of the requests (1 of 4) are of tenants that opted out")
+    assert "25.0 % of the requests (1 of 4) had no chance of being judged" in said
+    assert not_covered(summarise(facts([request(0)]))) is None
+
+
+def test_the_rolling_regret_leaves_out_tenants_that_opted_out() -> None:
+    bad = graded(cheap=0.1, strong=0.9)
+    acme = partial(request, answers=bad, tenant="acme", unjudged_tenants={"acme"})
+    served = [request(i) for i in range(60)]
+    served += [acme(i, inclusion_probability=0.0) for i in range(60, 100)]
+    assert summarise(facts(served)).series.rolling_regret[-1].rate.value == 0.0
 
 
 def test_baselines_are_what_always_asking_one_expert_would_have_given() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ingest import wire
 from ingest.fields import RFC_3339
+from store.duels import Duel
 from store.errors import EventRejected
 from store.health import CallError
 from store.needs import Needs
@@ -468,6 +469,7 @@ decisions = st.builds(
         **stated,
     ),
     excluded=st.dictionaries(experts, ids, max_size=3),
+    duel=st.none() | st.builds(Duel, first=ids, second=ids, probability=chances),
 )
 labels = st.builds(
     Label,
