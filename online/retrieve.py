@@ -36,7 +36,7 @@ class DescriptorIndex:
         ValueError
             A cost is zero, negative or not finite, or the shapes do not fit.
         """
-        _check_costs(costs, len(descriptors))
+        check_costs(costs, len(descriptors))
         flat = faiss.IndexIDMap2(faiss.IndexFlatIP(descriptors.shape[1] + 1))
         rows = np.flatnonzero(routable)
         if len(rows):
@@ -54,7 +54,7 @@ class DescriptorIndex:
         ValueError
             The cost is zero, negative or not finite, or the dimension is another.
         """
-        _check_costs(np.array([cost]), 1)
+        check_costs(np.array([cost]), 1)
         if descriptor.shape != (self._index.d - 1,):
             raise ValueError(
                 f"descriptor has {descriptor.shape[0]} dimensions, the index {self._index.d - 1}"
@@ -80,7 +80,8 @@ class DescriptorIndex:
         return [[int(i) for i in row if i >= 0] for row in ids]
 
 
-def _check_costs(costs: FloatArray, count: int) -> None:
+def check_costs(costs: FloatArray, count: int) -> None:
+    """Raise ``ValueError`` unless each of ``count`` experts has one positive, finite cost."""
     if costs.shape != (count,) or not np.all(np.isfinite(costs) & (costs > 0.0)):
         raise ValueError("every expert needs one positive, finite cost")
 

@@ -46,7 +46,7 @@ HOMES = {
     "sklearn": ("online/clusters.py",),
     "sqlalchemy": ("store/postgres/*",),
     "starlette": ("ingest/http*.py",),
-    "torch": ("online/encode.py",),
+    "torch": ("online/cost_spectrum.py", "online/encode.py"),
     "transformers": ("online/encode.py",),
     "typer": ("ingest/cli*.py",),
     "uvicorn": ("ingest/http*.py",),
@@ -77,6 +77,8 @@ LIGHT_ENTRIES = {
     "store.records": HEAVY,
     # A decision needs the index, and cargo's formulas share a file with river's models.
     "online.route": HEAVY - {"faiss", "river", "scipy"},
+    # Placing a prompt needs no torch, only training does.
+    "online.cost_spectrum": HEAVY - {"faiss", "scipy"},
     # A process that only serves never needs these; the rest it needs at once.
     "ingest.roles": frozenset(
         {"matplotlib", "openai", "pandas", "pyarrow", "river", "scipy.stats", "sklearn", "torch"}
