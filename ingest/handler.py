@@ -46,6 +46,9 @@ from store.records import (
 
 log = logging.getLogger(__name__)
 
+_TASKS = "judge_tasks"
+"""The budget of judged requests a day."""
+
 
 class ResponseHandler:
     """The half of ``ingest.ports.Handler`` that needs no encoder and no routing state."""
@@ -306,35 +309,37 @@ class RequestHandler(ResponseHandler):
         """Take the sampled requests' share of the day's judge budgets; what is not granted is
         recorded with π = 0: sampling has stopped, and the report says "not covered".
         """
-        good = _within_money(tx, good, state, day=day_of(self._clock.now()))
+        day, limit = day_of(self._clock.now()), state.policy.judge_budget_per_day
+        good = _within_money(tx, good, state, day=day)
         # A redelivered request has taken its share already.
         decided = tx.decisions.find_many({d.prompt.request_id for d in good})
         wanted = sum(d.decision.is_sampled and d.prompt.request_id not in decided for d in good)
-        granted = wanted
+        granted = 0
         if wanted:
-            granted = tx.operations.reserve(
-                "judge_tasks",
-                day=day_of(self._clock.now()),
-                amount=wanted,
-                limit=state.policy.judge_budget_per_day,
-            )
-        if granted == wanted:
+            granted = tx.operations.reserve(_TASKS, day=day, amount=wanted, limit=limit)
+            if granted == wanted:
+                return list(good)
+        elif not _is_any_covered(good) or tx.money.used([_TASKS], day=day)[_TASKS] < limit:
             return list(good)
         kept = 0
         within: list[Decided] = []
         for item in good:
             is_first = item.prompt.request_id not in decided
             kept += item.decision.is_sampled and is_first
-            spent = kept > granted
+            spent = not granted or kept > granted
             within.append(_not_sampled(item) if spent else item)
         return within
+
+
+def _is_any_covered(good: Sequence[Decided]) -> bool:
+    return any(d.decision.inclusion_probability for d in good)
 
 
 def _within_money(
     tx: Transaction, good: Sequence[Decided], state: RoutingState, *, day: str
 ) -> list[Decided]:
     """Sample nothing that nobody can pay the judging of today."""
-    tenants = {d.decision.tenant for d in good if d.decision.is_sampled}
+    tenants = {d.decision.tenant for d in good if d.decision.inclusion_probability}
     poor = out_of_money(tx, state.policy, tenants, day=day) if tenants else set()
     return [_not_sampled(d) if d.decision.tenant in poor else d for d in good]
 

@@ -15,7 +15,7 @@ from judge.records import Finished
 from judge.spending import bill_of
 from judge.verifying import known_answer
 from store.duels import AGAIN, DUEL
-from store.errors import ExpertUnavailable, TooDear
+from store.errors import ExpertUnavailable, JudgeUnavailable, TooDear
 from store.records import TRAFFIC, ExpertId, JudgeTask
 
 
@@ -71,9 +71,15 @@ class Duels:
             return _over(task, str(why))
 
     def _compared(self, task: JudgeTask, gathered: Gathered, pair: Pair, panel: Panel) -> Finished:
-        judges = panel.unrelated_to([gathered.families.get(name) for name in task.experts])
-        with bill_of(gathered.tenant, lambda: most_micro_usd([(pair, judges)])) as bill:
-            compared = self._pairs.compare(replace(pair, bill=bill), judges)
+        try:
+            judges = panel.unrelated_to([gathered.families.get(name) for name in task.experts])
+            with bill_of(gathered.tenant, lambda: most_micro_usd([(pair, judges)])) as bill:
+                compared = self._pairs.compare(replace(pair, bill=bill), judges)
+        except JudgeUnavailable as outage:
+            if len(set(task.experts)) > 1:
+                raise
+            # Every try pays for another second answer: an outage must not ask without end.
+            raise ExpertUnavailable(str(outage)) from outage
         return Finished(task=task, verdicts=compared.verdicts, labels=())
 
     def _pair(self, task: JudgeTask, gathered: Gathered) -> Pair | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_S = 300.0
 """What waits for the next day looks as often whether a limit was raised."""
 LOST_AFTER_S = 900.0
-"""If nothing was reserved or settled for as long, what is under way belongs to the dead."""
+"""What has been under way for as long belongs to the dead."""
 
 Budgets = Callable[[PolicySettings], Sequence[Budget]]
 
@@ -40,6 +40,19 @@ class Reservation:
     kinds: tuple[str, ...]
     day: str
     micro_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What was under way of a budget while it refused, in micro-dollars."""
+
+    day: str
+    begun: float
+    """When this stretch of time did."""
+    last: float
+    least: int
+    before: int
+    """The least of the stretch before; 0 if there was none."""
 
 
 class Purse:
@@ -64,7 +77,7 @@ class Purse:
         self._announce = announce
         self._publish = publish
         self._lock = threading.Lock()
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def reserve(self, budgets_of: Budgets, amount: int) -> Reservation:
         """Take what calls may cost, in micro-dollars, from every budget.
@@ -119,20 +132,27 @@ class Purse:
         used, under_way = tx.money.used(kinds, day=day), tx.money.under_way(kinds, day=day)
         found = []
         for budget in budgets:
-            spent = used[budget.kind]
-            if not self._is_lost(budget.kind, spent):
-                spent -= under_way[budget.kind]
+            going_on = under_way[budget.kind]
+            spent = used[budget.kind] - going_on + self._lost(budget.kind, day, going_on)
             if spent + amount > budget.limit:
                 found.append((budget, used[budget.kind]))
         return found
 
-    def _is_lost(self, kind: str, used: int) -> bool:
-        """Return whether what is under way has not moved for too long to come back."""
+    def _lost(self, kind: str, day: str, under_way: int) -> int:
+        """Return how much of what is under way has been for too long to come back: the least that
+        was seen in this stretch of time and the one before it. What others reserve and settle
+        meanwhile does not hide it.
+        """
         now = self._clock.monotonic()
         with self._lock:
-            if self._seen.get(kind, (-1, now))[0] != used:
-                self._seen[kind] = (used, now)
-            return now - self._seen[kind][1] > LOST_AFTER_S
+            seen = self._seen.get(kind)
+            if seen is None or seen.day != day or now - seen.last > LOST_AFTER_S:
+                seen = _Seen(day=day, begun=now, last=now, least=under_way, before=0)
+            elif now - seen.begun > LOST_AFTER_S:
+                seen = _Seen(day=day, begun=now, last=now, least=under_way, before=seen.least)
+            least = min(seen.least, under_way)
+            self._seen[kind] = replace(seen, last=now, least=least)
+            return min(least, seen.before)
 
     def _raised(
         self, tx: Transaction, budget: Budget, why: str, alert: Alert

@@ -8,7 +8,6 @@ of a socket and never sees the tests.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import inspect
 import json
@@ -130,8 +129,7 @@ def verdict(  # noqa: PLR0911  one for each way that it can end
     except remote.Ended:
         return False, Reason.ENDED
     except ModuleNotFoundError:
-        # An answer that could leave its tests by an import would choose who grades it.
-        return (None if _needs_more(tests) else False), Reason.FOREIGN_ANSWER
+        return None, Reason.FOREIGN_ANSWER
     except Exception:  # noqa: BLE001  whatever it is, the answer cannot be used
         return False, Reason.UNLOADABLE
     passed, why = _run(names, tests)
@@ -142,17 +140,6 @@ def verdict(  # noqa: PLR0911  one for each way that it can end
     if passed and not answer.uses:
         return None, Reason.UNUSED
     return passed, why
-
-
-def _needs_more(tests: str) -> bool:
-    """Return whether tests import themselves what is outside the standard library."""
-    named = set[str]()
-    for node in ast.walk(ast.parse(tests)):
-        if isinstance(node, ast.Import):
-            named |= {one.name.partition(".")[0] for one in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            named.add((node.module or "").partition(".")[0])
-    return not named - {"answer"} <= sys.stdlib_module_names
 
 
 def _run(names: dict[str, object], tests: str) -> tuple[bool | None, Reason]:

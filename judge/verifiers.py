@@ -236,8 +236,7 @@ def _letter(stated: str, check: Choice) -> str | None:
 def _pattern(check: Pattern, said: str) -> float | None:
     blocks = fences(said)
     whole = blocks[0][1].strip() if len(blocks) == 1 and said.startswith("```") else said
-    # What takes too long does not match: an answer must not end its check by making it slow.
-    return float(patterns.is_whole(check.pattern, whole) is True)
+    return _graded(patterns.is_whole(check.pattern, whole))
 
 
 def _schema(check: Schema, said: str) -> float | None:

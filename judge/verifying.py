@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from judge.answers import Gathered, Known
-from judge.checks import Check, read_check
+from judge.checks import Check, Pattern, read_check
 from judge.rules import Rule, check_for
 from judge.sandbox import Trial, run_tests
 from judge.trial import Reason
@@ -50,8 +50,9 @@ class Verifier:
         """Return every answer's grade in [0, 1]; None if there is no check or one answer cannot be
         graded. ``before_each`` is called first: tests may run for some minutes.
 
-        An answer that the tests came to nothing with fails them if another one passes: then it is
-        the answer that they cannot be carried out on, and no answer may choose a judge instead.
+        An answer that the check came to nothing with fails it if another one passes: then it is
+        the answer that it cannot be carried out on, and no answer may choose a judge instead. Not
+        the reference's: were it called wrong for that, every other answer would be acceptable.
         """
         check = self._check(gathered)
         if check is None:
@@ -62,7 +63,8 @@ class Verifier:
             before_each()
             trials = _Trials()
             graded = None if answer.text is None else grade(check, answer.text, run_tests=trials)
-            if graded is None and not trials.came_to_nothing:
+            is_open_by_itself = trials.came_to_nothing or isinstance(check, Pattern)
+            if graded is None and not (is_open_by_itself and expert != gathered.reference):
                 _leave_to_the_judge(check, expert)
                 return None
             if graded is None:

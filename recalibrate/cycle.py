@@ -92,8 +92,9 @@ class Recalibrator:
         Looked at before labels are read: what goes while they are is seen at the next step.
         """
         with self._ledger.begin() as tx:
-            revision, last_seq = tx.upkeep.revision(), tx.decisions.last_seq()
+            # Before the revision: floors set by judges of then are doubted again if it has changed.
             self._quarantines = tx.judging.quarantines()
+            revision, last_seq = tx.upkeep.revision(), tx.decisions.last_seq()
         was_restored = last_seq < self._last_seq
         self._last_seq = last_seq
         if was_restored or (self._has_read and self._revision != revision):
@@ -124,7 +125,8 @@ class Recalibrator:
         started = self._clock.monotonic()
         model = self._scorers.scorer(inputs, self._window, self._touched)
         self._touched = set()
-        if self._scorers.is_behind and cause_of(inputs, inputs.experts) == "labels":
+        waits = cause_of(inputs, inputs.experts) == "labels" and not self._is_discredited(inputs)
+        if self._scorers.is_behind and waits:
             return None  # the active scorer serves already; the next step learns more
         rows = self._window.rows()
         reference = inputs.policy.reference

@@ -278,6 +278,22 @@ def test_what_the_dead_reserved_stops_sampling_once_it_is_clear_that_they_are() 
     assert house.used() == TASK_USD, "it stays spent: nobody knows which calls were made"
 
 
+def test_what_the_dead_reserved_is_lost_although_cheap_requests_still_find_room() -> None:
+    """Else the day's labels would be those of short requests, and nobody would be told."""
+    house = House(1, judge_usd_per_day=3 * TASK_USD)
+    lost = bill_of(DEFAULT_TENANT, lambda: 200_000)
+    lost.cover(house.another_purse(), TRY_USD)  # and its process is killed
+    begun = house.clock.monotonic()
+    while house.samples():
+        with bill_of(DEFAULT_TENANT, lambda: 30_000) as cheap:
+            cheap.cover(house.purse, TRY_USD)
+            cheap.add(1e-6)
+        house.work(wait_s=60.0)
+        assert house.counts() == {"pending": 1}
+        assert house.clock.monotonic() - begun < 3 * LOST_AFTER_S
+    assert house.clock.monotonic() - begun > LOST_AFTER_S
+
+
 def test_a_task_that_no_day_can_pay_for_is_a_loss_and_stops_nothing() -> None:
     house = House(3, judge_usd_per_day=TASK_USD - 1e-6)
     house.work()

@@ -300,6 +300,17 @@ def test_a_judge_that_is_away_costs_a_duel_no_attempt() -> None:
     assert [one.status for one in bench.duels()] == ["done"]
 
 
+def test_a_judge_that_is_away_has_the_reference_asked_again_a_few_times_at_most() -> None:
+    """Its second answer is kept nowhere, so each try pays for another."""
+    bench = Bench((STRONG, STRONG))
+    bench.worker.step()
+    bench.judge.away = True
+    for _ in range(3 * MAX_ATTEMPTS):
+        bench.try_again()
+    assert Counter(bench.calls) == {MID: 1, STRONG: 1 + MAX_ATTEMPTS}
+    assert [(one.status, one.last_error) for one in bench.duels()] == [("dead", "away")]
+
+
 def test_a_duel_in_hand_while_its_judge_is_quarantined_is_held_again() -> None:
     bench = Bench()
     bench.worker.step()

@@ -173,6 +173,24 @@ def test_requests_that_nobody_can_pay_the_judging_of_are_recorded_with_pi_0() ->
     assert desk.decide(asked("r3", tenant="acme"))[0].is_sampled
 
 
+def test_where_sampling_has_stopped_pi_is_0_for_those_too_who_would_not_have_been_sampled() -> None:
+    """Else the report would name a twentieth of the requests that it does not cover, at 5 %."""
+    names = [f"r{number}" for number in range(60)]
+    counted = Desk(label_rate=0.2, judge_budget_per_day=1)
+    found = [counted.decide(asked(name))[0] for name in names]
+    (first,) = (place for place, one in enumerate(found) if one.is_sampled)
+    refused = next(p for p, one in enumerate(found) if p > first and not one.inclusion_probability)
+    assert {one.inclusion_probability for one in found[refused:]} == {0.0}
+    paid = Desk(label_rate=0.2)
+    limit = micro_usd(factories.settings().judge_usd_per_tenant_day)
+    with paid.ledger.begin() as tx:
+        poor = refusal_of(judge_budget_of("acme"))
+        day = day_of(paid.clock.now())
+        tx.operations.reserve(poor, day=day, amount=limit + 1, limit=limit + 1)
+    shares = [paid.decide(asked(name, tenant="acme"))[0].inclusion_probability for name in names]
+    assert shares == [0.0] * len(names)
+
+
 def test_a_tenant_that_opted_out_is_routed_and_never_sampled() -> None:
     desk = Desk(unjudged_tenants="acme,bolt")
     acme, other = desk.decide(asked("r1", tenant="acme"), asked("r2"))

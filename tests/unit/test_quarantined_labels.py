@@ -225,6 +225,19 @@ def test_few_labels_left_are_enough_to_take_the_threshold_back() -> None:
         assert tx.labels.settled_since(0).labels == ()
 
 
+def test_lies_leave_the_threshold_before_everything_is_learnt_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Learning a long window anew takes minutes; λ is recomputed for the scorer that serves."""
+    liar = made_run(LIAR, honest=48, more=TRAINED)
+    assert state_of(liar.made).threshold < SAFE
+    monkeypatch.setattr("recalibrate.scoring.AT_ONCE", 4)
+    liar.quarantine()  # and one step
+    assert state_of(liar.made).threshold == SAFE
+    published = [liar.made.recalibrator.step() for _ in range(48)]
+    assert sum(version is not None for version in published) == 1
+
+
 def test_a_learner_that_starts_after_the_quarantine_takes_the_threshold_back() -> None:
     liar = made_run(LIAR, honest=0, more=TRAINED)
     made = liar.made

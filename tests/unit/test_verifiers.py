@@ -404,7 +404,7 @@ def test_no_text_takes_long(unit: str) -> None:
 @pytest.mark.timeout(60)
 def test_no_pattern_hangs() -> None:
     slow = {"kind": "regex", "pattern": "(?:a|aa)+b"}
-    assert graded(slow, "a" * 5_000) == 0.0
+    assert graded(slow, "a" * 5_000) is None
     inside = {"kind": "json_schema", "schema": {"items": {"pattern": "(?:a|aa)+b"}}}
     assert graded(inside, json.dumps(["a" * 5_000] * 9)) is None
 

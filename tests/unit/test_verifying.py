@@ -262,6 +262,24 @@ def test_what_no_answer_alone_brings_about_is_left_to_the_judge(answer: str, tes
     assert {label.judge_version for label in bench.run().values()} == {"counting-1"}
 
 
+@pytest.mark.usefixtures("lockable")
+@pytest.mark.parametrize("how", ["a module that is not there", "what compares itself"])
+@pytest.mark.parametrize("other", [RIGHT, "def add(a, b): return 6"])
+def test_a_reference_that_cannot_be_tested_makes_nothing_acceptable(how: str, other: str) -> None:
+    """It may well be right; were it called wrong, the wrong answer would be as good."""
+    answers = {CHEAP: "def add(a, b): return 6", MID: other, STRONG: ESCAPES[how]}
+    bench = Bench(answers, check={"kind": "python_tests", "tests": TESTS})
+    assert {label.judge_version for label in bench.run().values()} == {"counting-1"}
+
+
+def test_an_answer_that_makes_its_pattern_slow_does_not_match_if_another_one_does() -> None:
+    slow: JsonObject = {"kind": "regex", "pattern": "(?:a|aa)+b"}
+    bench = Bench({CHEAP: "a" * 5_000, MID: "aab", STRONG: "ab"}, check=slow)
+    assert found(bench.run()) == {CHEAP: (0, 0.0), MID: (1, 1.0), STRONG: (1, 1.0)}
+    reference = Bench({CHEAP: "c", MID: "aab", STRONG: "a" * 5_000}, check=slow)
+    assert {label.judge_version for label in reference.run().values()} == {"counting-1"}
+
+
 def test_where_code_cannot_run_no_answer_is_wrong_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = iter([Trial(None, Reason.NOT_LOCKED_IN), *[Trial(True, Reason.PASSED)] * 2])
     monkeypatch.setattr(verifying, "run_tests", lambda code, tests: next(ran))
