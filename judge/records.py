@@ -100,7 +100,7 @@ class Recorder:
 
         Its labels would be left out as they are stored, and nobody would do the task again.
         """
-        quarantines = tx.judging.quarantines()
+        quarantines = tx.judging.quarantines_until_end()
         counted = []
         for one in finished:
             said = one.labels or one.verdicts  # a duel brings verdicts alone

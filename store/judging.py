@@ -225,6 +225,12 @@ class Judging(Protocol):
         """Return the quarantines in force, by version."""
         ...
 
+    def quarantines_until_end(self) -> list[Quarantine]:
+        """Return the quarantines in force, of which there will be no more until this transaction
+        ends: one that is being imposed is waited for, and a later one sees what was recorded here.
+        """
+        ...
+
     def feedback_agreement(self) -> list[SourceAgreement]:
         """Return how far each source of feedback agrees with the labels of the answers served, by
         source; of several labels of one answer that counts which learning takes.

@@ -138,6 +138,9 @@ class MemoryJudging:
     def quarantines(self) -> list[Quarantine]:
         return [held for _, held in sorted(self._tables.quarantines.items())]
 
+    def quarantines_until_end(self) -> list[Quarantine]:
+        return self.quarantines()
+
     def feedback_agreement(self) -> list[SourceAgreement]:
         by_source: dict[str, list[bool | None]] = defaultdict(list)
         for word in self._tables.feedback.values():

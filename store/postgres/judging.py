@@ -22,6 +22,7 @@ from store.judging import (
 from store.postgres import auditing, quarantining
 from store.postgres.judging_tables import audited_pairs, canaries, kept_verdicts, quarantines
 from store.postgres.labels import IS_LEFT_OUT, outcome_of_served
+from store.postgres.locks import QUARANTINE
 from store.postgres.notify import announce
 from store.postgres.operations import PostgresOperations
 from store.postgres.rows import utc
@@ -171,6 +172,10 @@ class PostgresJudging:
             )
             for row in rows
         ]
+
+    def quarantines_until_end(self) -> list[Quarantine]:
+        self._connection.execute(select(func.pg_advisory_xact_lock_shared(QUARANTINE)))
+        return self.quarantines()
 
     def feedback_agreement(self) -> list[SourceAgreement]:
         word, outcome = feedback.c, outcome_of_served(feedback.c.request_id)

@@ -7,6 +7,8 @@ import hashlib
 PARTITIONS = 1
 POLICY = 2
 MIGRATE = 3
+QUARANTINE = 4
+"""Shared by those who record what judges said, held alone by who imposes a quarantine."""
 RECORDING = 1 << 60
 """Plus the sequence's value when a recorder began: see ``PostgresDecisions.watermark``."""
 

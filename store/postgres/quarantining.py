@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import insert
 from store.judging import Quarantine
 from store.postgres.judging_tables import kept_verdicts, quarantines
 from store.postgres.labels import IS_LEFT_OUT, left_out, stands_on
+from store.postgres.locks import QUARANTINE
 from store.postgres.tables import awaited_labels, decisions, judge_tasks, labels, request_keys
 from store.records import TRAFFIC, TaskStatus
 
@@ -30,6 +31,7 @@ _task = judge_tasks.c
 
 def impose(connection: Connection, quarantine: Quarantine) -> int:
     """Hold a version and reopen its tasks; return how many labels are out by it."""
+    connection.execute(select(func.pg_advisory_xact_lock(QUARANTINE)))
     version = quarantine.judge_version
     since = _held_since(connection, quarantine)
     theirs = and_(stands_on(labels, literal(version)), labels.c.labelled_at >= since)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from store.errors import EventRejected, StateSuperseded, StoreError, StoreUnavailable
+from store.judging import Quarantine
 from store.ledger import Transaction
 from store.postgres.connecting import raw_connection
 from store.postgres.embedded import EmbeddedPostgres
@@ -316,3 +317,31 @@ def test_an_id_that_cannot_be_stored_is_rejected_without_its_text(
         tx.decisions.record([decided("a\x00b", text="a secret")])
     assert rejected.value.code == "unstorable"
     assert "secret" not in str(rejected.value)
+
+
+def test_a_quarantine_waits_for_what_a_judge_is_just_storing(
+    postgres_ledger: PostgresLedger,
+) -> None:
+    """Else its label would be out of λ, and its task done: nobody would judge the request again."""
+    lying = Quarantine(judge_version="liar-1", since=NOON, reason="r", imposed_at=later(9))
+    with postgres_ledger.begin() as tx:
+        tx.decisions.record([decided("r1")])
+        tx.tasks.add([task("r1")])
+        [leased] = tx.tasks.lease(worker="w", now=later(1), lease_s=60.0, limit=1)
+
+    def impose() -> int:
+        with postgres_ledger.begin() as tx:
+            return tx.judging.quarantine(lying, actor="canaries")
+
+    with ThreadPoolExecutor(1) as pool:
+        with postgres_ledger.begin() as worker:
+            assert worker.judging.quarantines_until_end() == []
+            imposing = pool.submit(impose)
+            with pytest.raises(TimeoutError):
+                imposing.result(0.3)
+            worker.labels.add([], [label("r1", judge_version="liar-1", labelled_at=later(2))])
+            worker.tasks.finish(leased.task_id or 0, worker="w")
+        assert imposing.result() == 1
+    with postgres_ledger.begin() as tx:
+        assert tx.judging.quarantines_until_end() == [lying]
+        assert tx.tasks.counts()["pending"] == 1
