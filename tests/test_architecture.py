@@ -46,8 +46,8 @@ HOMES = {
     "sklearn": ("online/clusters.py",),
     "sqlalchemy": ("store/postgres/*",),
     "starlette": ("ingest/http*.py",),
-    "torch": ("online/cost_spectrum.py", "online/encode.py"),
-    "transformers": ("online/encode.py",),
+    "torch": ("online/cost_spectrum.py", "online/encode.py", "online/local_lm.py"),
+    "transformers": ("online/encode.py", "online/local_lm.py"),
     "typer": ("ingest/cli*.py",),
     "uvicorn": ("ingest/http*.py",),
 }
