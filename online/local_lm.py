@@ -8,7 +8,8 @@ positions counted from each row's first token, so that a row means the same in e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ class LocalModel:
 
     def vocabulary(self) -> list[str]:
         """Return the string that each token id adds to a text; empty for what adds none."""
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self) -> list[str]:
         (anchor,) = self._tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"]
         texts = self._tokenizer.batch_decode(
             [[anchor, token] for token in range(len(self._tokenizer))],
@@ -105,19 +110,25 @@ class LocalModel:
         ids = torch.tensor([token for group in columns for token in group])
         column = torch.tensor([k for k, group in enumerate(columns) for _ in group])
         total = torch.zeros(len(talks), len(columns), dtype=torch.float64)
-        for logits, is_open, _ in self._greedy(talks, steps):
+        for logits, is_open, _ in self._greedy(talks, steps, self._ends):
             mass = torch.softmax(logits, dim=-1)[:, ids].double()
             total.index_add_(1, column, mass * is_open[:, None])
         return np.asarray(total.numpy())
 
-    def answers(self, talks: Sequence[Sequence[Message]], *, at_most: int) -> list[str]:
-        """Return the greedy answers to a batch of conversations, of ``at_most`` tokens each."""
+    def answers(
+        self, talks: Sequence[Sequence[Message]], *, at_most: int, stop: str | None = None
+    ) -> list[str]:
+        """Return the greedy answers to a batch of conversations, of ``at_most`` tokens each.
+
+        With ``stop``, an answer ends before the first token that writes this string.
+        """
+        ends = {*self._ends}
+        if stop is not None:
+            ends |= {token for token, text in enumerate(self.vocabulary()) if stop in text}
         said: list[list[int]] = [[] for _ in talks]
-        for _, is_open, chosen in self._greedy(talks, at_most):
-            for row, (goes_on, token) in enumerate(
-                zip(is_open.tolist(), chosen.tolist(), strict=True)
-            ):
-                if goes_on and token not in self._ends:
+        for _, is_open, chosen in self._greedy(talks, at_most, ends):
+            for row, token in enumerate(chosen.tolist()):
+                if is_open[row] and token not in ends:
                     said[row].append(token)
         texts = self._tokenizer.batch_decode(said, skip_special_tokens=True)
         return [text.strip() for text in texts]
@@ -139,15 +150,18 @@ class LocalModel:
             lost = -torch.log_softmax(logits, dim=-1).gather(2, ids[:, 1:, None])[..., 0]
         return [lost[i, : len(row)].double().numpy() for i, row in enumerate(rows)]
 
-    def _greedy(self, talks: Sequence[Sequence[Message]], steps: int) -> Any:
+    def _greedy(self, talks: Sequence[Sequence[Message]], steps: int, ends: Collection[int]) -> Any:
         """Yield each step: logits [n, V], which answers are still open, the chosen tokens."""
         import torch  # noqa: PLC0415
 
-        ids, mask = _padded([self._tokens(talk) for talk in talks], on_left=True)
-        place = (mask.cumsum(1) - 1).clamp(min=0)
-        ends = torch.tensor(self._ends)
+        rows = [self._tokens(talk) for talk in talks]
+        shared = _shared(rows)
+        ids, mask = _padded([row[shared:] for row in rows], on_left=True)
+        place = shared + (mask.cumsum(1) - 1).clamp(min=0)
+        mask = torch.cat([torch.ones(len(rows), shared, dtype=mask.dtype), mask], dim=1)
+        closing = torch.tensor(sorted(ends))
         is_open = torch.ones(len(talks), dtype=torch.bool)
-        past = None
+        past = self._read_once(rows[0][:shared], len(rows))
         with torch.inference_mode():
             for _ in range(steps):
                 read = self._model(
@@ -161,11 +175,24 @@ class LocalModel:
                 logits, past = read.logits[:, -1].float(), read.past_key_values
                 chosen = logits.argmax(dim=-1)
                 yield logits, is_open, chosen
-                is_open = is_open & ~torch.isin(chosen, ends)
+                is_open = is_open & ~torch.isin(chosen, closing)
                 if not is_open.any():
                     return
                 ids, place = chosen[:, None], place[:, -1:] + 1
                 mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+
+    def _read_once(self, shared: Sequence[int], copies: int) -> Any:
+        """Return the cache of what all rows of a batch begin with; None if that is nothing."""
+        import torch  # noqa: PLC0415
+
+        if not shared:
+            return None
+        with torch.inference_mode():
+            read = self._model(
+                input_ids=torch.tensor([list(shared)]), use_cache=True, logits_to_keep=1
+            )
+        read.past_key_values.batch_repeat_interleave(copies)
+        return read.past_key_values
 
     def _tokens(self, talk: Sequence[Message]) -> list[int]:
         """Return the tokens of a conversation; without a chat template, of a plain transcript."""
@@ -178,6 +205,14 @@ class LocalModel:
             lines = [f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns]
             said = self._tokenizer("\n".join([*lines, "Assistant:"]))
         return list(said["input_ids"])
+
+
+def _shared(rows: Sequence[list[int]]) -> int:
+    """Return how many tokens all rows begin with, a system prompt mostly; each keeps one more."""
+    if len(rows) == 1:
+        return 0
+    most = min(map(len, rows)) - 1
+    return next((i for i in range(most) if len({row[i] for row in rows}) > 1), most)
 
 
 def _padded(rows: Sequence[Sequence[int]], *, on_left: bool) -> tuple[Any, Any]:

