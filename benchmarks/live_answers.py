@@ -35,6 +35,23 @@ WORDS = """Answer with one word.
 Which day comes after Friday? Saturday
 Which item is last: egg, nut? nut
 Tom ran home. Who ran? Tom"""
+NUMBERS_SHOWN = """Answer with one number.
+User: 4 + 3 =
+Assistant: 7
+User: How many letters are in "bird"?
+Assistant: 4
+User: Ben paid 9 dollars for a hat. How much?
+Assistant: 9
+User: Which is the least: 8, 3, 5?
+Assistant: 3"""
+WORDS_SHOWN = """Answer with one word.
+User: Which day comes after Friday?
+Assistant: Saturday
+User: Which item is last: egg, nut?
+Assistant: nut
+User: Tom ran home at 5. Who ran?
+Assistant: Tom"""
+"""Gemma's weights are a base model's: it is shown the turns that it is to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +59,19 @@ class Contestant:
     """One expert: weights under a system prompt."""
 
     model: str
-    system: str
     role: str
+    system: str
 
     @property
     def name(self) -> str:
         return f"{self.model}, {self.role}"
 
 
-CONTESTANTS = tuple(
-    Contestant(model, system, role)
-    for model in ("smollm2", "gemma")
-    for system, role in ((NUMBERS, "calculator"), (WORDS, "clerk"))
+CONTESTANTS = (
+    Contestant("smollm2", "calculator", NUMBERS),
+    Contestant("smollm2", "clerk", WORDS),
+    Contestant("gemma", "calculator", NUMBERS_SHOWN),
+    Contestant("gemma", "clerk", WORDS_SHOWN),
 )
 
 

@@ -26,6 +26,7 @@ from store.records import FloatArray
 
 CACHE = Path(".run") / "live_descriptors"
 BATCHES = (1, 8, 32)
+AT_ONCE = 32
 STABLE_ON = 16
 """Probes of the comparison of batches: one by one they take long."""
 
@@ -77,7 +78,7 @@ def asked(contest: Contest, prompts: list[Task]) -> Field:
 def measured(contest: Contest) -> Measured:
     """Return the contestants' descriptors from the probes."""
     texts = probes.texts()
-    footprints = [contest.footprint(who, texts, batch=8)[0] for who in CONTESTANTS]
+    footprints = [contest.footprint(who, texts, batch=AT_ONCE)[0] for who in CONTESTANTS]
     answers = [contest.answers(who, texts, at_most=PROBE_TOKENS) for who in CONTESTANTS]
     scorer = contest.model("smollm2")
     return Measured(
@@ -109,7 +110,7 @@ def costs(contest: Contest) -> str:
     texts = probes.texts()
     rows = []
     for who in CONTESTANTS:
-        _, took = contest.footprint(who, texts, batch=8)
+        _, took = contest.footprint(who, texts, batch=AT_ONCE)
         answers = 192 * contest.seconds(who, at_most=PROBE_TOKENS)
         rows.append((who.name, f"{took:.0f} s", f"{answers:.0f} s"))
     columns = ("expert", "footprint, 192 × 10 tokens", f"answers, 192 × {PROBE_TOKENS} tokens")
