@@ -115,11 +115,12 @@ class Contest:
             print(f"{who.name}: {start + len(some)} of {len(asked)}", file=sys.stderr, flush=True)
         return [kept[_key(who, prompt)] for prompt in prompts]
 
-    def seconds(self, who: Contestant, *, at_most: int) -> float:
-        """Return the seconds of processor that one answer took."""
+    def seconds(self, who: Contestant, prompts: Sequence[str], *, at_most: int) -> float:
+        """Return the seconds of processor that the answers to these prompts took together."""
         file = self.folder / f"{who.model}-{who.role}-{at_most}.jsonl"
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return float(np.mean([row["seconds"] for row in rows]))
+        rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+        took = {row["key"]: row["seconds"] for row in rows}
+        return float(sum(took[_key(who, prompt)] for prompt in prompts))
 
     def footprint(
         self, who: Contestant, probes: Sequence[str], *, batch: int

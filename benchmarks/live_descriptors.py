@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from benchmarks.live_tasks import WORDINGS, Task, is_right, tasks
 from benchmarks.timing import heading, table
 from online import probes
 from online.encode import CachedEncoder, SentenceEncoder
-from online.fingerprint import fingerprint
+from online.fingerprint import fingerprint_of, mean_losses
 from store.records import FloatArray
 
 CACHE = Path(".run") / "live_descriptors"
@@ -41,6 +42,8 @@ class Measured:
     """float64[M, 192]"""
     halves: tuple[FloatArray, FloatArray]
     """Fingerprints on the probes of even and of odd place, float64[M, 96] each."""
+    scoring: list[float]
+    """Seconds of one core to read an expert's answers."""
 
 
 def main() -> None:
@@ -55,7 +58,7 @@ def main() -> None:
     field = asked(contest, tasks()[:: 1 if given.prompts is None else 540 // given.prompts])
     print(scores(field))
     found = measured(contest)
-    print(costs(contest))
+    print(costs(contest, found))
     print(stability(contest, found))
     print(fixed_pool(field, found.footprints, found.fingerprints))
     print(newcomers(field, found.footprints, found.fingerprints))
@@ -81,13 +84,19 @@ def measured(contest: Contest) -> Measured:
     footprints = [contest.footprint(who, texts, batch=AT_ONCE)[0] for who in CONTESTANTS]
     answers = [contest.answers(who, texts, at_most=PROBE_TOKENS) for who in CONTESTANTS]
     scorer = contest.model("smollm2")
+    losses, scoring = [], []
+    for one in answers:
+        began = time.process_time()
+        losses.append(mean_losses(one, scorer))
+        scoring.append(time.process_time() - began)
     return Measured(
         np.stack(footprints),
-        np.stack([fingerprint(one, scorer) for one in answers]),
+        np.stack([fingerprint_of(one) for one in losses]),
         (
-            np.stack([fingerprint(one[::2], scorer) for one in answers]),
-            np.stack([fingerprint(one[1::2], scorer) for one in answers]),
+            np.stack([fingerprint_of(one[::2]) for one in losses]),
+            np.stack([fingerprint_of(one[1::2]) for one in losses]),
         ),
+        scoring,
     )
 
 
@@ -105,15 +114,16 @@ def scores(field: Field) -> str:
     )
 
 
-def costs(contest: Contest) -> str:
+def costs(contest: Contest, found: Measured) -> str:
     """Say what a descriptor took."""
     texts = probes.texts()
     rows = []
-    for who in CONTESTANTS:
+    for who, read in zip(CONTESTANTS, found.scoring, strict=True):
         _, took = contest.footprint(who, texts, batch=AT_ONCE)
-        answers = 192 * contest.seconds(who, at_most=PROBE_TOKENS)
-        rows.append((who.name, f"{took:.0f} s", f"{answers:.0f} s"))
-    columns = ("expert", "footprint, 192 × 10 tokens", f"answers, 192 × {PROBE_TOKENS} tokens")
+        answers = contest.seconds(who, texts, at_most=PROBE_TOKENS)
+        rows.append((who.name, *(f"{seconds:.0f} s" for seconds in (took, answers, read))))
+    answering = f"answering, 192 × {PROBE_TOKENS} tokens"
+    columns = ("expert", "footprint, 192 × 10 tokens", answering, "fingerprint of the answers")
     return "\nSeconds of one core for the 192 probes:\n" + table(columns, rows)
 
 

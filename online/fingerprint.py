@@ -64,6 +64,17 @@ def fingerprint(
     ValueError
         Fewer than half of the answers hold text, or all read the same: no direction.
     """
+    return fingerprint_of(mean_losses(answers, scorer, batch=batch, progress=progress))
+
+
+def mean_losses(
+    answers: Sequence[str | None],
+    scorer: TextScorer,
+    *,
+    batch: int = BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> FloatArray:
+    """Return float64[N]: each answer's mean loss in nats under the scorer (eq. 5), NaN for none."""
     losses = np.full(len(answers), np.nan)
     for start in range(0, len(answers), batch):
         some = [text or "" for text in answers[start : start + batch]]
@@ -72,7 +83,7 @@ def fingerprint(
                 losses[at] = lost.mean()
         if progress is not None:
             progress(start + len(some))
-    return fingerprint_of(losses)
+    return losses
 
 
 def fingerprint_of(losses: FloatArray) -> FloatArray:
