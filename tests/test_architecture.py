@@ -46,8 +46,8 @@ HOMES = {
     "sklearn": ("online/clusters.py",),
     "sqlalchemy": ("store/postgres/*",),
     "starlette": ("ingest/http*.py",),
-    "torch": ("online/cost_spectrum.py", "online/encode.py"),
-    "transformers": ("online/encode.py",),
+    "torch": ("online/cost_spectrum.py", "online/encode.py", "online/local_lm.py"),
+    "transformers": ("online/encode.py", "online/local_lm.py"),
     "typer": ("ingest/cli*.py",),
     "uvicorn": ("ingest/http*.py",),
 }
@@ -77,6 +77,10 @@ LIGHT_ENTRIES = {
     "store.records": HEAVY,
     # A decision needs the index, and cargo's formulas share a file with river's models.
     "online.route": HEAVY - {"faiss", "river", "scipy"},
+    # What describes an expert is arithmetic; the model behind it is loaded when one is named.
+    "online.footprint": HEAVY,
+    "online.fingerprint": HEAVY,
+    "online.local_lm": HEAVY,
     # Placing a prompt needs no torch, only training does.
     "online.cost_spectrum": HEAVY - {"faiss", "scipy"},
     # A process that only serves never needs these; the rest it needs at once.
