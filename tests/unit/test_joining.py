@@ -12,9 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest import cli
-from ingest.local import BATCH, SECONDS_PER_BATCH, LocalLoop
+from ingest.local import BATCH, LocalLoop
 from recalibrate.joining import Joining, joining, waits_for, with_present
 from recalibrate.rolling import FLOOR
+from store.describing import DescriptorKind
 from store.lives import Share, Step
 from store.policy import OFF
 from store.records import (
@@ -36,6 +37,7 @@ from tests.unit.loop_fakes import (
     expert_of,
     loop,
     run,
+    scorer_of,
     state_of,
     traffic,
 )
@@ -94,7 +96,11 @@ def test_times_and_labels_are_those_of_the_ledger() -> None:
     ]
     assert (found.state_version, found.replicas) == (state_of(made).version, ("local",))
     assert found.waits_for == ""
-    assert SECONDS_PER_BATCH > 0.0
+    (profile,) = found.descriptors
+    assert (profile.kind, profile.expert) == (DescriptorKind.PROFILE, NEW)
+    assert profile.details["status"] == "certified"
+    assert profile.made_at == added + timedelta(seconds=certified_after)
+    assert len(profile.vector) == scorer_of(made).centroids.shape[1]
 
 
 def test_an_expert_that_was_just_added_has_no_times_and_says_what_it_waits_for() -> None:
