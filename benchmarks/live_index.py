@@ -47,7 +47,7 @@ POOLS = (8, 64, 512, 1_000, 10_000)
 DIMENSION = 192
 QUERIES = 2_000
 COST_WEIGHT = 0.3
-BLOCKS = 20
+BLOCKS = 30
 """Pairs of blocks, one with inserts and one without."""
 DECISIONS = 300
 """In a block: its p99 is the third-slowest."""
