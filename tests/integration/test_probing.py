@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from online import probes
+from online.clients import Message
+from online.footprint_strings import STRINGS
 from online.local_lm import LocalModel
 from store.clock import SystemClock
 from store.describing import DescriptorKind
@@ -182,6 +185,45 @@ def test_the_fingerprint_is_kept_and_shown(
     status, said = run("experts", "show", SMALL)
     assert "described by:    fingerprint of " in said
     assert "probes:          192 answers" in said
+
+
+class Weights:
+    """Open weights whose tokens are the strings of a footprint."""
+
+    def vocabulary(self) -> list[str]:
+        return list(STRINGS)
+
+    def string_mass(
+        self, talks: Sequence[Sequence[Message]], *, columns: Sequence[Sequence[int]], steps: int
+    ) -> FloatArray:
+        return np.array([np.arange(len(columns)) + len(talk[-1].content) for talk in talks])
+
+    def identity(self) -> str:
+        return "weights-1"
+
+
+def test_open_weights_are_described_without_a_call(
+    ledger: PostgresLedger, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(LocalModel, "load", lambda place: Weights())
+    status, said = add(endpoints, "--no-probe", "--weights", str(tmp_path / "tiny.gguf"))
+    assert status == 0, said
+    assert "small: probes through its weights: 192 of 192" in said
+    with ledger.begin() as tx:
+        (made,) = tx.describing.descriptors(SMALL)
+    assert (made.kind, len(made.vector)) == (DescriptorKind.FOOTPRINT, len(STRINGS))
+    assert made.details["weights"] == "tiny.gguf"
+    assert endpoints.calls["small"] == 0
+
+
+def test_weights_that_cannot_be_loaded_say_what_to_do(
+    ledger: PostgresLedger, endpoints: Endpoints, tmp_path: Path
+) -> None:
+    assert add(endpoints, "--no-probe")[0] == 0
+    status, said = run("experts", "probe", SMALL, "--weights", str(tmp_path / "none"))
+    assert (status, "cannot be loaded" in said) == (2, True)
+    with ledger.begin() as tx:
+        assert tx.describing.descriptors(SMALL) == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
