@@ -114,7 +114,7 @@ def lines(found: Joining, now: datetime) -> Iterator[str]:
         yield "in force:        not yet (does `steersman learn` run?)"
     else:
         who = ", ".join(map(printable, found.replicas)) or "nobody yet"
-        yield f"in force:        in state {found.state_version}, served by {who}"
+        yield f"in force:        with state {found.state_version}, acknowledged by {who}"
 
 
 def _abilities(said: JsonObject) -> str:

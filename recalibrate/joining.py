@@ -9,8 +9,8 @@ Definitions, the same for ``steersman experts show``, ``GET /v1/experts/{name}``
   *labels got*: requests of sampled traffic with a label of it since it was added, up to its first
   certification; probes, and what a judge in quarantine said, are none.
 - *share*: of the decisions of the last day, pins and those of modes observe and off left out.
-- *in force*: the active state lists the expert at its present status and price; *replicas*: those
-  that acknowledged that state.
+- *in force*: the active state lists the expert at its present status and price, or, when it is
+  paused or retired, does not list it; *replicas*: those that acknowledged that state.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from store.records import Expert, ExpertId, ExpertStatus
 
 OVER = timedelta(days=1)
 _SERVED = (ExpertStatus.RAMPING, ExpertStatus.CERTIFIED)
+_OUT = (ExpertStatus.PAUSED, ExpertStatus.RETIRED)
 _THERE = (ExpertStatus.CERTIFIED, ExpertStatus.RETIRED)
 
 
@@ -153,6 +154,8 @@ def _active(tx: Transaction) -> RoutingState | None:
 
 def _is_in_force(expert: Expert, state: RoutingState) -> bool:
     member = state.members.get(ExpertId(expert.name))
+    if expert.status in _OUT:
+        return member is None
     return member is not None and (member.status, member.price) == (expert.status, expert.price)
 
 

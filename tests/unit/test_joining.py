@@ -135,6 +135,13 @@ def test_a_change_that_is_not_in_the_active_state_is_not_in_force() -> None:
     assert (found.state_version, found.replicas) == (None, ())
     made.settle()
     assert seen(made).replicas == ("local",)
+    status = expert_of(made, NEW).status
+    with made.ledger.begin() as tx:
+        now = made.clock.now()
+        tx.experts.set_status(NEW, before=status, after=S.PAUSED, now=now)
+    assert seen(made).replicas == ()
+    made.settle()
+    assert seen(made).replicas == ("local",)  # out of the pool everywhere
 
 
 def test_a_status_that_an_older_program_wrote_is_not_missing() -> None:
@@ -200,7 +207,7 @@ def test_show_prints_the_figures_for_people_and_machines(shown: LocalLoop) -> No
         f"labels:          {found.labels_got} of 100 needed",
         "price:           0 USD per Mtok read, 0 written, 0.1 a request",
         "probes:          1 answers, 0.2500 USD",
-        f"in state {found.state_version}, served by local",
+        f"with state {found.state_version}, acknowledged by local",
         "nothing declared",
     ):
         assert said in text.output
