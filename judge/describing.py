@@ -2,9 +2,9 @@
 
 Not user traffic: no decision, response or label comes of it, and a call that fails says nothing
 about the expert's health. Every answer is stored as it comes, so a run that is interrupted goes on
-where it stopped. The most a call can cost is reserved from the day's budget for shadow answers
-before it, and settled after it. Unlike a shadow answer's, a probe's refusal is not noted there: the
-probes never stop the sampling of traffic.
+where it stopped. The most that a call can cost is reserved before it from the day's budget for
+shadow answers, and settled after it with what it and its failed tries cost. Unlike a shadow
+answer's, a probe's refusal is not noted there: the probes never stop the sampling of traffic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from judge.spending import shadows
 from online.clients import Answer
-from online.costs import FRAME_TOKENS, NOMINAL_INPUT_TOKENS, count_tokens, expected_cost
+from online.costs import NOMINAL_INPUT_TOKENS, count_tokens, expected_cost, most_cost
 from store.clock import Clock
 from store.describing import ProbeAnswer
 from store.errors import ExpertUnavailable, ProbingStopped
@@ -160,12 +160,12 @@ class Describer:
             answer = self._ask(self._probes[number])
         except ExpertUnavailable as problem:
             if problem.error is not CallError.REFUSED:
-                self._settle(reserved)
+                self._settle(reserved, problem.cost_usd)
                 self._failed(problem)
                 return False
-            answer = Answer(text="", cost_usd=0.0)
+            answer = Answer(text="", cost_usd=problem.cost_usd)
         self._failures = 0
-        self._settle(reserved, self._answered(number, answer))
+        self._settle(reserved, answer.cost_usd, self._answered(number, answer))
         return True
 
     def _rest(self) -> None:
@@ -190,12 +190,13 @@ class Describer:
         )
         return None
 
-    def _settle(self, reserved: tuple[Budget, str, int], answer: ProbeAnswer | None = None) -> None:
-        """Store an answer with what it cost; without one the call cost nothing."""
+    def _settle(
+        self, reserved: tuple[Budget, str, int], cost_usd: float, answer: ProbeAnswer | None = None
+    ) -> None:
+        """End a reservation with what the call cost, and store its answer if it brought one."""
         budget, day, amount = reserved
-        spent = micro_usd(answer.cost_usd) if answer is not None else 0
         with self._ledger.begin() as tx:
-            tx.money.settle([budget.kind], day=day, change=spent - amount)
+            tx.money.settle([budget.kind], day=day, reserved=amount, cost=micro_usd(cost_usd))
             if answer is not None:
                 tx.describing.answer(answer)
 
@@ -226,9 +227,8 @@ class Describer:
 
 
 def most_usd(price: Price, probe: str) -> float:
-    """Return the price of the longest answer to a probe whose every byte is a token."""
-    tokens = len(probe.encode()) + FRAME_TOKENS
-    return expected_cost(price, input_tokens=tokens, mean_output_tokens=ANSWER_TOKENS)
+    """Return the price of the longest answer to a probe, asked once."""
+    return most_cost(price, [probe], max_tokens=ANSWER_TOKENS)
 
 
 def judged_cost(price: Price, requests: int) -> float:

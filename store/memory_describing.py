@@ -7,7 +7,7 @@ from datetime import datetime
 
 from store.describing import Descriptor, ProbeAnswer, loaded_vector, stored_vector
 from store.lives import FirstRoute, Share, Step
-from store.memory_judging import is_left_out
+from store.memory_quarantining import is_left_out
 from store.memory_tables import Journal
 from store.records import OUTSIDE_PROMISE, TRAFFIC, Decision, ExpertId, Reason
 

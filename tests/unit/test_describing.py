@@ -174,6 +174,14 @@ def test_a_call_that_fails_now_and_then_is_tried_again_and_costs_nothing() -> No
     assert house.used() == 1_500_000
 
 
+def test_a_call_that_may_have_been_billed_all_the_same_is_booked() -> None:
+    house = House()
+    billed = ExpertUnavailable("cheap said nothing", error=CallError.TIMEOUT, cost_usd=0.5)
+    house.endpoint.ends = {PROBES[2]: [billed]}
+    assert house.run()[-1] == 12
+    assert house.used() == 2_000_000
+
+
 def test_an_endpoint_that_stays_away_ends_it_with_what_to_do() -> None:
     house = House()
     house.endpoint.ends = {text: failing(*[CallError.UNAUTHORIZED] * 9) for text in PROBES}
