@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from ingest.cli_experts_show import show, trouble
 from ingest.cli_opening import opened_backbone
+from ingest.cli_probing import Weights, Yes, by_answers, by_weights, probe, tried
 from store.errors import SettingsInvalid
-from store.health import Health
 from store.needs import Capabilities
 from store.records import ExpertStatus, Price
 
@@ -43,7 +45,7 @@ def experts_list() -> None:
 
 
 @experts_app.command("add")
-def experts_add(
+def experts_add(  # noqa: PLR0913, PLR0917  what a person may say of an expert
     name: Annotated[str, typer.Argument(help="How the expert is called everywhere.")],
     input_price: InputPrice = 0.0,
     output_price: OutputPrice = 0.0,
@@ -52,13 +54,23 @@ def experts_add(
     model: Annotated[str, typer.Option(help="The endpoint's model name.")] = "",
     api_key_env: Annotated[str, typer.Option(help="Variable that holds the key.")] = "",
     can: Can = None,
+    ask: Annotated[
+        bool | None,
+        typer.Option(
+            "--probe/--no-probe",
+            help="Try the endpoint, then have it answer 192 probes; as a rule at a terminal only.",
+        ),
+    ] = None,
+    weights: Weights = None,
+    yes: Yes = False,
 ) -> None:
-    """Register an expert; it is probed, shadowed, ramped and certified while traffic flows.
+    """Register an expert; it is shadowed, ramped and certified while traffic flows.
 
     Example: steersman experts add gpt-small --input 0.15 --output 0.6
     --base-url https://llm.example/v1 --api-key-env LLM_KEY
 
-    Without --base-url its answers come from recorded traffic.
+    Without --base-url its answers come from recorded traffic. With --probe nothing is registered
+    unless the endpoint answers, and what the probes cost is shown before they are asked.
     """
     from ingest.commands import Operator  # noqa: PLC0415
 
@@ -67,14 +79,27 @@ def experts_add(
     if base_url:
         client = {"kind": "openai", "base_url": base_url, "model": model or name}
         client |= {"api_key_env": api_key_env} if api_key_env else {}
+    price = Price(
+        input_usd_per_mtok=input_price,
+        output_usd_per_mtok=output_price,
+        request_usd=request_price,
+    )
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty() if ask is None else ask
     with opened_backbone() as backbone:
-        price = Price(
-            input_usd_per_mtok=input_price,
-            output_usd_per_mtok=output_price,
-            request_usd=request_price,
-        )
-        Operator(backbone.ledger, backbone.clock).add_expert(name, price, client, abilities)
-    typer.echo(f"{name} is registered; `steersman experts list` shows how far it has come")
+        operator = Operator(backbone.ledger, backbone.clock)
+        prober = None
+        if base_url and is_asked:
+            prober = tried(operator.new_expert(name, price, client, abilities))
+        expert = operator.add_expert(name, price, client, abilities)
+        typer.echo(f"{name} is registered; `steersman experts show {name}` says how far it is")
+        if weights is not None:
+            by_weights(backbone, expert.name, weights)
+        elif prober is not None:
+            by_answers(backbone, expert, prober, yes=yes)
+
+
+experts_app.command()(show)
+experts_app.command()(probe)
 
 
 @experts_app.command("declare")
@@ -164,10 +189,3 @@ def declared(words: Sequence[str]) -> Capabilities:
         json_mode="json_mode" in words,
         regions=tuple(dict.fromkeys(regions)),
     )
-
-
-def trouble(health: Health) -> str:
-    """Return how an expert does that is paused for failing calls."""
-    since = f"{health.since:%Y-%m-%d %H:%M:%S}" if health.since else "?"
-    probe = f"{health.next_probe_at:%H:%M:%S}" if health.next_probe_at else "at once"
-    return f"failing since {since} UTC: {health.error}; next probe {probe}; was {health.was}"

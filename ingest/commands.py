@@ -100,11 +100,25 @@ class Operator:
         price: Price,
         client: dict[str, str],
         capabilities: Capabilities = UNDECLARED,
-    ) -> None:
+    ) -> Expert:
         """Register an expert; learning takes it from there."""
+        expert = self.new_expert(name, price, client, capabilities)
+        with self._ledger.begin() as tx:
+            tx.experts.add(expert)
+            self._audit(tx, "expert.added", {"name": name})
+        return expert
+
+    def new_expert(
+        self,
+        name: str,
+        price: Price,
+        client: dict[str, str],
+        capabilities: Capabilities = UNDECLARED,
+    ) -> Expert:
+        """Return an expert that could be registered, or raise ``EventRejected``."""
         Fields({"name": name}).identifier("name")
         now = self._clock.now()
-        expert = Expert(
+        return Expert(
             name=ExpertId(name),
             status=ExpertStatus.REGISTERED,
             price=check_price(price),
@@ -113,9 +127,6 @@ class Operator:
             status_changed_at=now,
             capabilities=check_capabilities(capabilities),
         )
-        with self._ledger.begin() as tx:
-            tx.experts.add(expert)
-            self._audit(tx, "expert.added", {"name": name})
 
     def set_status(self, name: str, after: ExpertStatus) -> None:
         """Pause, bring back to shadow, or retire an expert."""

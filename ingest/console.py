@@ -159,3 +159,42 @@ class Progress:
 
     def _say(self, text: str, style: str = "") -> None:
         self._out.print(Text(f"[{self._done:>6,}] {text}", style=style), soft_wrap=True)
+
+
+class Bar:
+    """How far a count has come: a bar on a terminal, a line every five seconds when piped."""
+
+    def __init__(
+        self, what: str, *, total: int, console: Console | None = None, clock: Clock | None = None
+    ) -> None:
+        self._what = what
+        self._total = total
+        self._out = console or terminal()
+        self._clock = clock or SystemClock()
+        self._next_line = 0.0
+        self._live = Live(console=self._out, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._out.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def update(self, done: int) -> None:
+        """Show how far it is."""
+        line = Text(f"{self._what}: {done:,} of {self._total:,}")
+        if self._live.is_started:
+            width = min(60, self._out.width)
+            self._live.update(
+                Group(line, ProgressBar(total=self._total, completed=done, width=width))
+            )
+        elif self._clock.monotonic() >= self._next_line or done >= self._total:
+            self._next_line = self._clock.monotonic() + PLAIN_EVERY_S
+            self._out.print(line, soft_wrap=True)

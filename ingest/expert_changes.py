@@ -25,6 +25,8 @@ def declare(tx: Transaction, expert: Expert, capabilities: Capabilities) -> None
 def set_status(tx: Transaction, expert: Expert, after: ExpertStatus, *, now: datetime) -> None:
     """Pause, bring back to shadow, or retire an expert; a pause for failing calls ends with it.
 
+    Who retires comes never back: descriptors and probe answers go with it.
+
     Raises
     ------
     RequestConflict
@@ -47,6 +49,8 @@ def set_status(tx: Transaction, expert: Expert, after: ExpertStatus, *, now: dat
             return  # the pause is the operator's from here, and nothing but an operator ends it
     if not tx.experts.set_status(expert.name, before=expert.status, after=after, now=now):
         raise _changed(expert)
+    if after is ExpertStatus.RETIRED:
+        tx.describing.forget(expert.name)
 
 
 def _changed(expert: Expert) -> RequestConflict:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from ingest.expert_changes import declare, set_status
 from ingest.http_body import StrictRoute
 from ingest.http_context import Access, HttpContext, actor_of
+from ingest.http_life import ExpertLife, life_of
 from ingest.http_models import (
     AlertDocument,
     AlertList,
@@ -24,6 +25,7 @@ from ingest.http_models import (
 from ingest.http_openapi import admin_only, errors, open_on_loopback
 from ingest.keys import Scope
 from judge.standing import standings
+from recalibrate.joining import joining
 from store.errors import NotFound
 from store.records import Alert, AuditEntry, Expert, ExpertId, ExpertStatus
 
@@ -55,6 +57,13 @@ class PoolRoutes:
             responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
             dependencies=[Depends(self._access.admin)],
             openapi_extra=admin_only(),
+        )
+        router.add_api_route(
+            "/v1/experts/{name:path}",
+            self.life,
+            methods=["GET"],
+            responses=errors(401, 403, 404, 422, 503),
+            openapi_extra=open_on_loopback(),
         )
         router.add_api_route(
             "/v1/experts/{name:path}",
@@ -108,6 +117,16 @@ class PoolRoutes:
             )
         log.info("expert.added", extra={"expert": body.name, "actor": actor})
         return ExpertDocument.model_validate(expert)
+
+    def life(self, request: Request, name: str) -> ExpertLife:
+        """Return one expert and how far it has come: times, labels, share, who serves it."""
+        self._access.require(request, Scope.READ)
+        now = self._context.clock.now()
+        with self._context.ledger.begin() as tx:
+            expert = tx.experts.find(ExpertId(name))
+            if expert is None:
+                raise NotFound("unknown_expert", "there is no expert of that name", field="name")
+            return life_of(joining(tx, expert, now=now))
 
     def change(self, request: Request, name: str, body: ExpertChange) -> ExpertDocument:
         """Change an expert's price or what it can do, or pause, shadow or retire it."""

@@ -70,6 +70,7 @@ class Retention:
         counts["states"] = self._drop_states(plan.states)
         counts["aged_rows"] = self._drop_aged(plan.facts_from)
         counts["kept_verdicts"] = self._forget_verdicts()
+        counts["probe_texts"] = self._drop_probe_texts()
         text = yield from self._each("text", [one.day for one in plan.text], self._drop_text)
         facts = yield from self._each("facts", [one.day for one in plan.facts], self._drop_facts)
         counts |= {"text_days": text, "facts_days": facts}
@@ -79,7 +80,8 @@ class Retention:
         yield (
             f"done: facts of {facts} days, text of {text} days, {counts['ids']} request ids,"
             f" {counts['states']} routing states, {counts['aged_rows']} rows of sent messages,"
-            f" feedback and calibrations, {counts['kept_verdicts']} kept verdicts"
+            f" feedback and calibrations, {counts['kept_verdicts']} kept verdicts,"
+            f" texts of {counts['probe_texts']} probe answers"
         )
 
     def _each(
@@ -117,20 +119,21 @@ class Retention:
 
     def _drop_aged(self, facts_from: date) -> int:
         before = datetime.combine(facts_from, time(), tzinfo=UTC)
-        total = 0
-        while True:
-            with self._ledger.begin() as tx:
-                gone = tx.upkeep.drop_aged(before=before, limit=BATCH)
-            if not gone:
-                return total
-            total += gone
+        return self._in_batches(lambda tx: tx.upkeep.drop_aged(before=before, limit=BATCH))
 
     def _forget_verdicts(self) -> int:
         before = self._clock.now() - timedelta(days=VERDICTS_DAYS)
+        return self._in_batches(lambda tx: tx.judging.forget(before=before, limit=BATCH))
+
+    def _drop_probe_texts(self) -> int:
+        before = self._clock.now() - timedelta(days=self._settings.text_days)
+        return self._in_batches(lambda tx: tx.describing.drop_texts(before=before, limit=BATCH))
+
+    def _in_batches(self, act: Callable[[Transaction], int]) -> int:
         total = 0
         while True:
             with self._ledger.begin() as tx:
-                gone = tx.judging.forget(before=before, limit=BATCH)
+                gone = act(tx)
             if not gone:
                 return total
             total += gone

@@ -133,6 +133,9 @@ class ProcessSettings:
     """Directory of the embedding cache; empty puts it into the run directory."""
     encoder: str = "bundled"
     """Prompt encoder: ``bundled`` or a directory with a sentence-transformers model."""
+    fingerprint_model: str = ""
+    """Small language model that reads experts' answers to probes: a folder of weights or a name
+    that transformers finds; the same for every expert. Empty: no fingerprints."""
     recorded: Path | None = None
     """File of recorded traffic that experts and judge of kind ``recorded`` answer from."""
     replica: str = field(default_factory=socket.gethostname, metadata={"default": "host name"})

@@ -224,11 +224,26 @@ class OpenAiClient:
         self._chat = Chat(endpoint_of(expert.client, expert.price))
 
     def ask(self, request_id: RequestId, prompt: str) -> Answer:
+        return self._asked(str(request_id), prompt)
+
+    def probe(self, prompt: str, *, max_tokens: int, temperature: float | None) -> Answer:
+        """Return a short answer to a prompt of our own. Raises ``ExpertUnavailable``."""
+        return self._asked("a probe", prompt, max_tokens=max_tokens, temperature=temperature)
+
+    def _asked(
+        self,
+        what: str,
+        prompt: str,
+        *,
+        max_tokens: int = MAX_OUTPUT_TOKENS,
+        temperature: float | None = None,
+    ) -> Answer:
+        said = [Message("user", prompt)]
         try:
-            return self._chat.complete([Message("user", prompt)])
+            return self._chat.complete(said, max_tokens=max_tokens, temperature=temperature)
         except (EndpointRefused, EndpointUnavailable) as problem:
             raise ExpertUnavailable(
-                f"{self._name} did not answer {request_id}: {problem}",
+                f"{self._name} did not answer {what}: {problem}",
                 error=_error_of(problem),
                 cost_usd=problem.cost_usd,
             ) from problem

@@ -11,6 +11,7 @@ from online.state import RoutingState
 from recalibrate.controller import Threshold
 from recalibrate.inputs import Inputs, cause_of
 from recalibrate.lifecycle import ORDER
+from recalibrate.profiles import profiles
 from store.clock import Clock
 from store.errors import StateSuperseded
 from store.ledger import Ledger, Transaction
@@ -43,7 +44,7 @@ class Outcome:
 def publish(
     ledger: Ledger, clock: Clock, inputs: Inputs, outcome: Outcome, *, announce: AnnounceAlert
 ) -> list[OutboxMessage]:
-    """Store statuses, baselines, state, calibration and alerts; return what must be sent.
+    """Store statuses, baselines, profiles, state, calibration and alerts; return what must be sent.
 
     Raises
     ------
@@ -54,6 +55,8 @@ def publish(
     with ledger.begin() as tx:
         for before, after in zip(inputs.experts, outcome.experts, strict=True):
             _store_expert(tx, before, after, clock)
+        for profile in profiles(outcome.state, inputs.experts, outcome.experts, now=now):
+            tx.describing.keep(profile)
         tx.states.publish(
             RoutingStateRecord(
                 version=outcome.state.version,

@@ -202,6 +202,10 @@ class ExpertUnavailable(SteersmanError):
         self.cost_usd = cost_usd
 
 
+class ProbingStopped(SteersmanError):
+    """An expert has not answered every probe; its answers so far are kept."""
+
+
 class BrokerUnavailable(SteersmanError):
     """The event stream cannot be reached."""
 

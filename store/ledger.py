@@ -14,9 +14,11 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
+from store.describing import Describing
 from store.facts import Calls, Decisions, Labels, Responses, Tasks
 from store.health import Health
 from store.judging import Judging
+from store.lives import Lives
 from store.money import Money
 from store.needs import Capabilities
 from store.policy import PolicySettings
@@ -256,6 +258,10 @@ class Transaction(Protocol):
     def judging(self) -> Judging: ...
     @property
     def experts(self) -> Experts: ...
+    @property
+    def describing(self) -> Describing: ...
+    @property
+    def lives(self) -> Lives: ...
     @property
     def states(self) -> States: ...
     @property

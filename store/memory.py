@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from store.clock import Clock, SystemClock
 from store.memory_calls import MemoryCalls
+from store.memory_describing import MemoryDescribing, MemoryLives
 from store.memory_facts import MemoryDecisions, MemoryResponses
 from store.memory_judging import MemoryJudging
 from store.memory_labels import MemoryLabels
@@ -35,6 +36,8 @@ class MemoryTransaction:
         self.labels = MemoryLabels(journal)
         self.judging = MemoryJudging(journal)
         self.experts = MemoryExperts(journal)
+        self.describing = MemoryDescribing(journal)
+        self.lives = MemoryLives(journal)
         self.states = MemoryStates(journal)
         self.policies = MemoryPolicies(journal)
         self.outbox = MemoryOutbox(journal, clock)

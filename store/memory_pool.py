@@ -10,6 +10,7 @@ from datetime import datetime
 from store.clock import Clock
 from store.errors import NotFound, RequestConflict, StateSuperseded
 from store.health import Health
+from store.lives import Step
 from store.memory_tables import HeldMessage, Journal
 from store.needs import Capabilities
 from store.policy import PolicySettings, check_not_changed
@@ -43,10 +44,16 @@ class MemoryExperts:
         self._journal.put(self._held, expert.name, expert)
         self._journal.heard.add("policy")
 
+    def _stepped(self, expert: Expert) -> None:
+        """Put an expert whose status is new."""
+        self._put(expert)
+        step = Step(expert.status, expert.status_changed_at)
+        self._journal.append(self._journal.tables.steps, (expert.name, step))
+
     def add(self, expert: Expert) -> None:
         if expert.name in self._held:
             raise RequestConflict("expert_exists", f"expert {expert.name} exists already")
-        self._put(expert)
+        self._stepped(expert)
 
     def find(self, name: ExpertId) -> Expert | None:
         return self._held.get(name)
@@ -61,7 +68,7 @@ class MemoryExperts:
         expert = self._held.get(name)
         if expert is None or expert.status is not before:
             return False
-        self._put(replace(expert, status=after, status_changed_at=now))
+        self._stepped(replace(expert, status=after, status_changed_at=now))
         return True
 
     def set_price(self, name: ExpertId, price: Price) -> None:
@@ -85,7 +92,7 @@ class MemoryExperts:
         if held is None or not held.is_failing or held.health != expert.health:
             return False
         status = ExpertStatus(expert.health.was)
-        self._put(replace(held, status=status, status_changed_at=now, health=health))
+        self._stepped(replace(held, status=status, status_changed_at=now, health=health))
         return True
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:

@@ -10,8 +10,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from store.describing import Descriptor, ProbeAnswer
 from store.facts import FailedCall
 from store.judging import AuditedPair, CanaryResult, KeptVerdict, Quarantine
+from store.lives import Step
 from store.policy import PolicySettings
 from store.records import (
     Alert,
@@ -102,6 +104,9 @@ class Tables:
     """In order of arrival, which cursors count; None where a day was dropped."""
     labels_of: dict[RequestId, tuple[Label, ...]] = field(default_factory=dict)
     experts: dict[ExpertId, Expert] = field(default_factory=dict)
+    steps: list[tuple[ExpertId, Step]] = field(default_factory=list)
+    descriptors: dict[tuple[ExpertId, str, str], Descriptor] = field(default_factory=dict)
+    probe_answers: dict[tuple[ExpertId, str, int], ProbeAnswer] = field(default_factory=dict)
     states: dict[int, RoutingStateRecord] = field(default_factory=dict)
     acks: dict[tuple[int, str], datetime] = field(default_factory=dict)
     calibrations: list[Calibration] = field(default_factory=list)

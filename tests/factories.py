@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from store.describing import ProbeAnswer
 from store.facts import Decided, FailedCall
 from store.health import CallError
 from store.judging import AuditedPair
@@ -41,6 +42,7 @@ ENCODER = "encoder-1"
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 CHEAP = ExpertId("cheap")
 STRONG = ExpertId("strong")
+PROBE_SET = "a" * 64
 
 
 def later(seconds: float) -> datetime:
@@ -267,3 +269,18 @@ def message(key: str = "r1", **changes: Any) -> OutboxMessage:
 
 def settings(**changes: Any) -> PolicySettings:
     return PolicySettings(**({"reference": STRONG} | changes))
+
+
+def probe_answer(number: int = 0, **changes: Any) -> ProbeAnswer:
+    values: dict[str, Any] = {
+        "expert": CHEAP,
+        "probe_set": PROBE_SET,
+        "number": number,
+        "text": f"said {number}",
+        "grade": 1.0,
+        "cost_usd": 0.25,
+        "answered_at": later(number),
+        "input_tokens": 9,
+        "output_tokens": 3,
+    } | changes
+    return ProbeAnswer(**values)

@@ -13,6 +13,7 @@ from store.errors import NotFound, RequestConflict
 from store.health import Health
 from store.needs import Capabilities
 from store.newer import known_or_newer
+from store.postgres.describing import record_step
 from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import experts
@@ -45,6 +46,7 @@ class PostgresExperts:
         )
         if self._connection.scalar(added) is None:
             raise RequestConflict("expert_exists", f"expert {expert.name} exists already")
+        record_step(self._connection, expert.name, expert.status, at=expert.status_changed_at)
         announce(self._connection, "policy")
 
     def find(self, name: ExpertId) -> Expert | None:
@@ -61,7 +63,10 @@ class PostgresExperts:
     ) -> bool:
         check_expert(before, after)
         changes = {"status": after, "status_changed_at": now}
-        return self._change(name, changes, before=before)
+        if not self._change(name, changes, before=before):
+            return False
+        record_step(self._connection, name, after, at=now)
+        return True
 
     def set_price(self, name: ExpertId, price: Price) -> None:
         self._change_known(name, asdict(price))
@@ -88,6 +93,7 @@ class PostgresExperts:
             return False
         status = ExpertStatus(expert.health.was)
         changes = {"status": status, "status_changed_at": now, "health": health.to_json()}
+        record_step(self._connection, expert.name, status, at=now)
         return self._change(expert.name, changes)
 
     def set_baseline(self, name: ExpertId, baseline: Baseline) -> None:

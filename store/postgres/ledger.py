@@ -15,6 +15,7 @@ from store.errors import StoreUnavailable
 from store.postgres.calls import PostgresCalls
 from store.postgres.connecting import make_engine, raw_connection, translated
 from store.postgres.decisions import PostgresDecisions
+from store.postgres.describing import PostgresDescribing, PostgresLives
 from store.postgres.experts import PostgresExperts
 from store.postgres.judging import PostgresJudging
 from store.postgres.labels import PostgresLabels
@@ -41,6 +42,8 @@ class PostgresTransaction:
         self.labels = PostgresLabels(connection)
         self.judging = PostgresJudging(connection)
         self.experts = PostgresExperts(connection)
+        self.describing = PostgresDescribing(connection)
+        self.lives = PostgresLives(connection)
         self.states = PostgresStates(connection)
         self.policies = PostgresPolicies(connection)
         self.outbox = PostgresOutbox(connection, clock)

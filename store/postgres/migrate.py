@@ -24,6 +24,7 @@ from alembic.script import ScriptDirectory
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, text
 
+import store.postgres.describing_tables
 import store.postgres.judging_tables  # noqa: F401  its tables join the metadata
 from store.clock import SystemClock
 from store.errors import StoreError, StoreUnavailable

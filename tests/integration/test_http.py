@@ -255,6 +255,7 @@ def test_on_loopback_a_proxied_or_rebound_request_needs_a_key(
     for path in (
         "/v1/decisions/r1",
         "/v1/experts",
+        "/v1/experts/strong",
         "/v1/judges",
         "/v1/policy",
         "/v1/state",
@@ -310,7 +311,7 @@ def test_ready_waits_for_a_state(api: Api, client: TestClient) -> None:
 
 def test_routes_and_methods_that_do_not_exist_answer_in_the_one_shape(client: TestClient) -> None:
     assert error_of(client.get("/nowhere"), 404)["code"] == "no_route"
-    assert error_of(client.get("/v1/experts/"), 405)["code"] == "method_not_allowed"
+    assert error_of(client.get("/v1/feedback"), 405)["code"] == "method_not_allowed"
     not_allowed = client.delete("/v1/policy")
     assert error_of(not_allowed, 405)["code"] == "method_not_allowed"
     assert "allow" in not_allowed.headers

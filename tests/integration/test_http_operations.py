@@ -55,6 +55,22 @@ def test_an_expert_is_registered_listed_priced_and_paused(api: Api, client: Test
         }
 
 
+def test_one_expert_shows_how_far_it_has_come(api: Api, client: TestClient) -> None:
+    with api.ledger.begin() as tx:
+        tx.decisions.record([factories.decided("r1", decided_at=api.clock.now())])
+        tx.describing.answer(factories.probe_answer())
+    shown = client.get("/v1/experts/cheap")
+    assert shown.status_code == 200
+    body = shown.json()
+    assert body.items() >= client.get("/v1/experts").json()["experts"][0].items()
+    assert [step["status"] for step in body["steps"]] == [body["status"]]
+    assert (body["labels_needed"], body["labels_got"], body["probe_usd"]) == (100, 0, 0.25)
+    assert body["last_day"]["decisions"] == 1
+    assert "vector" not in shown.text
+    assert error_of(client.get("/v1/experts/nobody"), 404)["code"] == "unknown_expert"
+    assert error_of(client.get("/v1/experts/%00"), 404)["code"] == "unknown_expert"
+
+
 def test_what_an_expert_can_do_is_declared_shown_and_changed_as_a_whole(
     api: Api, client: TestClient
 ) -> None:

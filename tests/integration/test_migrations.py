@@ -11,13 +11,15 @@ import pytest
 from sqlalchemy import Engine, event
 
 from store.errors import SettingsInvalid, StoreError, StoreUnavailable
+from store.lives import Step
 from store.postgres import migrate
 from store.postgres.connecting import make_engine, raw_connection
 from store.postgres.ledger import PostgresLedger
 from store.postgres.partitions import listed
 from store.postgres.tables import DAY_TABLES, metadata
+from store.records import ExpertId, ExpertStatus
 from store.upkeep import coming_days
-from tests.factories import NOON, decided
+from tests.factories import CHEAP, NOON, decided, later
 
 pytestmark = pytest.mark.postgres
 
@@ -159,6 +161,25 @@ def test_a_table_that_others_hold_is_not_waited_for_without_end(
         migrate.check(database_url)
     migrate.upgrade(database_url, now=NOON)
     migrate.check(database_url)
+
+
+def test_experts_that_were_there_get_the_steps_that_are_known(database_url: str) -> None:
+    migrate.downgrade(database_url, revision="0003")
+    add = (
+        "INSERT INTO experts (name, status, input_usd_per_mtok, output_usd_per_mtok, request_usd,"
+        " client, added_at, status_changed_at, baseline_seq)"
+        " VALUES (%s, %s, 1, 1, 0, '{}', %s, %s, 0)"
+    )
+    with raw_connection(database_url) as connection:
+        connection.execute(add, ["cheap", "certified", NOON, later(60)])
+        connection.execute(add, ["mid", "registered", later(9), later(9)])
+    migrate.upgrade(database_url, now=NOON)
+    with closing(PostgresLedger(database_url)) as ledger, ledger.begin() as tx:
+        assert tx.lives.steps(CHEAP) == [
+            Step(ExpertStatus.REGISTERED, NOON),
+            Step(ExpertStatus.CERTIFIED, later(60)),
+        ]
+        assert tx.lives.steps(ExpertId("mid")) == [Step(ExpertStatus.REGISTERED, later(9))]
 
 
 def test_labels_restored_from_another_clusters_future_are_readable_after_an_upgrade(

@@ -34,6 +34,7 @@ def test_what_the_older_program_writes_reads_as_nothing_declared_and_healthy(
         decision = tx.decisions.find(RequestId("r1"))
         (request,) = tx.decisions.sampled([RequestId("r1")], encoder=ENCODER)
         assert request.needs == NO_NEEDS
+        assert tx.lives.steps(CHEAP) == []  # it writes none
     assert expert is not None
     assert (expert.capabilities, expert.health) == (UNDECLARED, HEALTHY)
     assert not expert.is_failing

@@ -183,6 +183,18 @@ def test_pause_resume_and_retire(ledger: MemoryLedger, operator: Operator) -> No
         operator.set_status("small", ExpertStatus.SHADOW)
 
 
+def test_who_retires_leaves_no_probe_answer_and_who_pauses_keeps_them(
+    ledger: MemoryLedger, operator: Operator
+) -> None:
+    with_pool(operator, "strong", "small")
+    with ledger.begin() as tx:
+        tx.describing.answer(factories.probe_answer(expert=ExpertId("small")))
+    for after, kept in ((ExpertStatus.PAUSED, 1), (ExpertStatus.RETIRED, 0)):
+        operator.set_status("small", after)
+        with ledger.begin() as tx:
+            assert tx.describing.spent(ExpertId("small"))[0] == kept
+
+
 def test_the_reference_stays(ledger: MemoryLedger, operator: Operator) -> None:
     with_pool(operator, "strong")
     with pytest.raises(RequestConflict, match="policy set reference"):

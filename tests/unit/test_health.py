@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.announce import announce_alert
-from ingest.cli_experts import trouble
+from ingest.cli_experts_show import trouble
 from ingest.commands import Operator
 from ingest.expert_changes import set_status
 from ingest.metrics import Metrics

@@ -25,7 +25,19 @@ from store.retention import (
     states_to_drop,
 )
 from store.upkeep import KeptDay
-from tests.factories import NOON, calibration, decided, label, message, response, state, task
+from tests.factories import (
+    CHEAP,
+    NOON,
+    PROBE_SET,
+    calibration,
+    decided,
+    label,
+    message,
+    probe_answer,
+    response,
+    state,
+    task,
+)
 
 TODAY = NOON.date()
 SETTINGS = RetentionSettings(facts_days=90, text_days=30, keys_days=20)
@@ -209,6 +221,9 @@ def filled(ledger: MemoryLedger) -> None:
         tx.outbox.mark([sent.message_id or 0], now=NOON)
         tx.states.record_calibration(calibration(calibrated_at=NOON - timedelta(days=91)))
         tx.states.record_calibration(calibration())
+        for number, age in enumerate((29, 31)):
+            said_at = NOON - timedelta(days=age)
+            tx.describing.answer(probe_answer(number, answered_at=said_at))
 
 
 def days_left(ledger: MemoryLedger) -> list[date]:
@@ -234,14 +249,16 @@ def test_a_run_drops_what_was_planned_and_says_so(clock: ManualClock) -> None:
     said = list(work.carry_out(found))
     assert said[-1] == (
         "done: facts of 1 days, text of 1 days, 3 request ids, 2 routing states, 1 rows of sent"
-        " messages, feedback and calibrations, 0 kept verdicts"
+        " messages, feedback and calibrations, 0 kept verdicts, texts of 1 probe answers"
     )
     assert days_left(ledger) == [TODAY - timedelta(days=age) for age in (95, 40, 0)]
     with ledger.begin() as tx:
         assert tx.decisions.prompt_text(RequestId("s40")) is None
         assert tx.decisions.prompt_text(RequestId("s95")) is not None
         assert tx.decisions.find(RequestId("u40")) is None
+        probes = tx.describing.answers(CHEAP, probe_set=PROBE_SET)
         newest, *_ = tx.operations.audit_trail(limit=9)
+    assert [one.text is None for one in probes] == [False, True]
     assert newest.action == "retention.finished"
     assert newest.actor.startswith("cli:")
     assert (newest.detail["facts_days"], newest.detail["ids"]) == (1, 3)
