@@ -33,7 +33,7 @@ try = @echo '$(1)'; $(1) || { echo $(2) >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test check format docs lock clean \
-	bench bench-decide bench-ingest bench-swap bench-recalibrate bench-judge soak
+	bench bench-decide bench-ingest bench-swap bench-recalibrate bench-judge bench-live soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -95,6 +95,10 @@ bench-recalibrate: $(INSTALLED) ## Time a threshold from 1,000 to 1,000,000 labe
 bench-judge: $(INSTALLED) ## Take the judge's figures anew, into docs/judging.md
 	$(BIN)/python -m benchmarks.figures judge_replay judge_strength judge_noise judge_canaries \
 		judge_queue
+
+bench-live: $(INSTALLED) ## Take the figures of experts that join anew, into docs/experts.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.figures live_newcomers live_descriptors \
+		live_joining live_index
 
 soak: $(INSTALLED) ## Watch memory, queues and latencies under steady load: make soak MINUTES=30
 	$(BIN)/python -m benchmarks.soak $(MINUTES)

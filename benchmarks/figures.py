@@ -1,4 +1,4 @@
-"""``make bench``, ``make bench-judge``: benchmarks in turn, printed and put into their pages."""
+"""``make bench``, ``bench-judge``, ``bench-live``: benchmarks in turn, put into their pages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "figures.md"
 BENCHMARKS = ("decide", "ingest", "swap", "recalibrate")
-JUDGING = DOCS / "judging.md"
-JUDGES = ("judge_replay", "judge_strength", "judge_noise", "judge_canaries", "judge_queue")
+PAGES = {"judge": DOCS / "judging.md", "live": DOCS / "experts.md"}
+"""By how the benchmark's name begins; every other one is in ``PAGE``."""
 _PART = "(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
 
 
@@ -30,7 +30,7 @@ def main() -> int:
         if done.returncode:
             status = 1
             continue
-        write(name, done.stdout, JUDGING if name in JUDGES else PAGE)
+        write(name, done.stdout, PAGES.get(name.split("_")[0], PAGE))
     return status
 
 

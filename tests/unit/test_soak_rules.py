@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.figures import BENCHMARKS, JUDGES, JUDGING, PAGE
+from benchmarks.figures import BENCHMARKS, PAGE, PAGES
 from benchmarks.soak_rules import BACKLOG, FLAT, memory_growth, queue_growth
 
 SECONDS = np.arange(0.0, 1_800.0, 5.0)
@@ -38,7 +38,14 @@ def test_a_queue_that_gains_two_messages_a_minute_grows() -> None:
     assert queue_growth(SECONDS, length) > BACKLOG
 
 
-@pytest.mark.parametrize(("page", "names"), [(PAGE, (*BENCHMARKS, "soak")), (JUDGING, JUDGES)])
+JUDGES = ("judge_replay", "judge_strength", "judge_noise", "judge_canaries", "judge_queue")
+LIVE = ("live_newcomers", "live_descriptors", "live_joining", "live_index")
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [(PAGE, (*BENCHMARKS, "soak")), (PAGES["judge"], JUDGES), (PAGES["live"], LIVE)],
+)
 def test_a_page_has_a_place_for_each_benchmark(page: Path, names: tuple[str, ...]) -> None:
     text = page.read_text(encoding="utf-8")
     for name in names:
