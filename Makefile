@@ -46,8 +46,13 @@ demo: $(INSTALLED) ## Watch the whole loop on recorded traffic, with nothing els
 up: $(INSTALLED) ## Run every role in one process, with the embedded services
 	$(BIN)/steersman up
 
+# Unit tests beside all others, which mostly wait for servers; their output comes at the end.
 test: $(INSTALLED) ## Run every test
-	$(BIN)/python -m pytest
+	@mkdir -p .run
+	@$(BIN)/python -m pytest tests/unit > .run/unit-tests.txt 2>&1 & unit=$$!; \
+	trap "kill $$unit" INT TERM; \
+	$(BIN)/python -m pytest --ignore=tests/unit; others=$$?; \
+	wait $$unit; unit=$$?; cat .run/unit-tests.txt; exit $$((others + unit))
 
 check: $(INSTALLED) ## Check format, lint, types, imports and dependencies, then run every test
 	$(BIN)/ruff format --check .
@@ -55,7 +60,7 @@ check: $(INSTALLED) ## Check format, lint, types, imports and dependencies, then
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test
 
 format: $(INSTALLED) ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
