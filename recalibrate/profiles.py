@@ -34,7 +34,8 @@ def profiles(
         column = model.columns.index(new.name)
         vector = model.descriptors[_ENTRY, column].astype(np.float32)
         evidence = float(model.evidence[_ENTRY, column])
-        if evidence >= MIN_EVIDENCE and np.any(vector):
+        # An expert that is alike in all clusters has no direction: zeros, or what rounding left.
+        if evidence >= MIN_EVIDENCE and np.linalg.norm(vector) > 0.5:
             yield Descriptor(
                 expert=new.name,
                 kind=DescriptorKind.PROFILE,

@@ -110,7 +110,8 @@ class Site:
         keys = [(v.request_id, v.call) for v in self.verdicts()]
         assert sorted(keys) == sorted((r, call) for r in self.questions for call in (0, 1))
         assert self.endpoints.verdicts == len(keys), "each was asked for once"
-        assert {v.cost_usd for v in self.verdicts()} <= {0.0, 0.001}
+        # Kept, or the call that was answered and up to two tries before it that may be billed.
+        assert {v.cost_usd for v in self.verdicts()} <= {0.0, 0.001, 0.002, 0.003}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

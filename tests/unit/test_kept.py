@@ -117,9 +117,9 @@ def test_retention_forgets_what_was_kept_too_long(ledger: MemoryLedger, clock: M
     clock.advance(timedelta(days=VERDICTS_DAYS).total_seconds())
     judge.compare(replace(TRIAL, prompt="?"))
     work = Retention(ledger, clock, RetentionSettings())
-    assert list(work.carry_out(work.plan()))[-1].endswith(" 0 kept verdicts")
+    assert " 0 kept verdicts" in list(work.carry_out(work.plan()))[-1]
     clock.advance(1.0)
-    assert list(work.carry_out(work.plan()))[-1].endswith(" 1 kept verdicts")
+    assert " 1 kept verdicts" in list(work.carry_out(work.plan()))[-1]
     judge.compare(replace(TRIAL, prompt="?"))
     assert paid.calls == 2
     judge.compare(TRIAL)
