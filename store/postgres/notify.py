@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from store.clock import Clock, SystemClock
 from store.errors import StoreUnavailable
-from store.postgres.connecting import raw_connection
+from store.postgres.connecting import raw_connection, translated
 
 CHANNELS = ("state", "policy", "labels", "tasks")
 _PREFIX = "steersman_"
@@ -61,8 +61,12 @@ class PostgresNotifications:
 
     def _listen(self) -> psycopg.Connection:
         connection = raw_connection(self._url)
-        for channel in CHANNELS:
-            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(_PREFIX + channel)))
+        try:
+            for channel in CHANNELS:
+                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(_PREFIX + channel)))
+        except psycopg.Error as problem:  # gone between the two
+            connection.close()
+            raise translated(problem) from problem
         return connection
 
     def _drop(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psycopg
 import pytest
 from sqlalchemy import event
 
@@ -345,3 +346,16 @@ def test_a_quarantine_waits_for_what_a_judge_is_just_storing(
     with postgres_ledger.begin() as tx:
         assert tx.judging.quarantines_until_end() == [lying]
         assert tx.tasks.counts()["pending"] == 1
+
+
+def test_a_server_that_goes_before_the_listener_listens_is_an_outage(
+    postgres_ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(url: str) -> psycopg.Connection:
+        connection = raw_connection(url)
+        connection.close()
+        return connection
+
+    monkeypatch.setattr("store.postgres.notify.raw_connection", gone)
+    with pytest.raises(StoreUnavailable):
+        postgres_ledger.notifications()
