@@ -14,6 +14,7 @@ from ingest.broker_client import (
     CommitFailedError,
     KafkaError,
     KafkaProducer,
+    close_producer,
     event_of,
     open_client,
     open_consumer,
@@ -136,8 +137,7 @@ class KafkaSink:
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError):
-                producer.close(timeout=CLOSE_S)
+            close_producer(producer, timeout_s=CLOSE_S)
 
     def _connected(self) -> Any:
         timeout_ms = int(self._settings.timeout_s * 1000)
@@ -161,8 +161,7 @@ class KafkaSink:
             if failed is None or self._producer is not failed:
                 return
             self._producer = None
-        with suppress(KafkaError):
-            failed.close(timeout=0)
+        close_producer(failed, timeout_s=0.0)
 
 
 def _lag(consumer: Any) -> dict[Place, int]:

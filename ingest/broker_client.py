@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,6 +109,22 @@ def open_client(
             raise
 
 
+def close_producer(producer: Any, *, timeout_s: float) -> None:
+    """Close a producer for good; what could not be sent within ``timeout_s`` is dropped.
+
+    The library's own close gives up while something is queued, and leaves the thread that goes on
+    sending it: perhaps after the same has been sent by another.
+    """
+    try:
+        producer.close(timeout=timeout_s)
+    except KafkaError:
+        sender = producer._sender  # noqa: SLF001  nothing public ends it
+        sender.force_close()
+        sender.join(CLOSE_S)
+        with suppress(KafkaError):
+            producer.close(timeout=0)
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Turn the library's errors into ``BrokerUnavailable``."""
@@ -131,6 +147,7 @@ __all__ = [
     "OffsetAndMetadata",
     "TopicAlreadyExistsError",
     "TopicPartition",
+    "close_producer",
     "event_of",
     "open_client",
     "open_consumer",

@@ -16,7 +16,7 @@ import pytest
 
 from ingest import embedded_broker
 from ingest.broker import KafkaSink, KafkaSource
-from ingest.broker_client import open_consumer
+from ingest.broker_client import KafkaProducer, close_producer, open_client, open_consumer
 from ingest.broker_upkeep import ensure_topics
 from ingest.embedded_broker import EmbeddedBroker
 from ingest.ports import Outbound
@@ -171,3 +171,20 @@ def test_a_broker_lost_on_the_way_is_reported_within_a_bound(tmp_path: Path) -> 
     source.close()
     sink.close()
     assert time.monotonic() - started < 20.0
+
+
+@pytest.mark.kafka
+def test_a_closed_producer_leaves_no_thread_that_goes_on_sending(tmp_path: Path) -> None:
+    """Bug: what was queued would have been sent after its retry, when the broker was back."""
+    broker = EmbeddedBroker(tmp_path)
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, timeout_s=1.0)
+    ensure_topics(settings, ["t"])
+    before = set(threading.enumerate())
+    producer = open_client(KafkaProducer, settings)
+    producer.send("t", value=b"v").get(timeout=5.0)
+    broker.close()
+    queued = producer.send("t", value=b"v")
+    assert set(threading.enumerate()) > before
+    close_producer(producer, timeout_s=0.0)
+    assert queued.is_done
+    assert set(threading.enumerate()) <= before
