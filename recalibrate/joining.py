@@ -130,7 +130,7 @@ def _for_labels(status: ExpertStatus, labels: int, per_hour: float | None) -> st
             "a λ at which the risk target holds with it in the pool: none was found so far"
             " (docs/experts.md: not certified)"
         )
-    if status is ExpertStatus.SHADOW:
+    if status in {ExpertStatus.DESCRIBED, ExpertStatus.SHADOW}:
         return "evidence enough in every fold: the next recalibrations"
     return "its answers to requests already judged (steersman judge tasks shows them)"
 
