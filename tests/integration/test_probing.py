@@ -202,11 +202,17 @@ class Weights:
         return "weights-1"
 
 
+@pytest.mark.parametrize("asked", ["--probe", "--no-probe"])
 def test_open_weights_are_described_without_a_call(
-    ledger: PostgresLedger, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ledger: PostgresLedger,
+    endpoints: Endpoints,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    asked: str,
 ) -> None:
+    """At a terminal ``--probe`` is the default."""
     monkeypatch.setattr(LocalModel, "load", lambda place: Weights())
-    status, said = add(endpoints, "--no-probe", "--weights", str(tmp_path / "tiny.gguf"))
+    status, said = add(endpoints, asked, "--weights", str(tmp_path / "tiny.gguf"))
     assert status == 0, said
     assert "small: probes through its weights: 192 of 192" in said
     with ledger.begin() as tx:
