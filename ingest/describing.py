@@ -18,13 +18,13 @@ from store.health import CallError
 from store.records import AuditEntry, Expert, ExpertId, FloatArray, JsonObject
 
 TRIAL = "Reply with the word OK."
-SELDOM = 8
-"""Probes or answers that are read at once; progress moves by as many."""
+READ_AT_ONCE = 8
+"""Probes or answers; progress moves by as many."""
 
 Progress = Callable[[int], None]
 
 
-class Prober:
+class ProbeClient:
     """What an endpoint is asked probes through; asks for temperature 0 where it takes that."""
 
     def __init__(self, expert: Expert) -> None:
@@ -59,7 +59,7 @@ def can_be_asked(expert: Expert) -> bool:
     return expert.client.get("kind") == "openai"
 
 
-def describer(backbone: Backbone, expert: Expert, prober: Prober) -> Describer:
+def describer(backbone: Backbone, expert: Expert, prober: ProbeClient) -> Describer:
     """Return what asks the 192 probes of ``online.probes``."""
     return Describer(
         backbone.ledger,
@@ -92,7 +92,7 @@ def keep_footprint(
 
     model = LocalModel.load(weights)
     try:
-        vector = footprint(model, probes.texts(), batch=SELDOM, progress=progress)
+        vector = footprint(model, probes.texts(), batch=READ_AT_ONCE, progress=progress)
     except ValueError as problem:
         raise SettingsInvalid(f"{weights}: {problem}") from problem
     recipe = identity(probes.texts())
@@ -113,7 +113,7 @@ def keep_fingerprint(
     model = LocalModel.load(reader)
     answers = asked.answers()
     try:
-        vector = fingerprint(answers, model, batch=SELDOM, progress=progress)
+        vector = fingerprint(answers, model, batch=READ_AT_ONCE, progress=progress)
     except ValueError as problem:
         raise SettingsInvalid(f"{expert}: {problem}") from problem
     recipe = identity(probes.texts(), model.identity())
