@@ -39,10 +39,16 @@ def probe(
     Every answer is kept as it comes: interrupted, it goes on where it stopped. It is paid from the
     day's budget for shadow answers and is never traffic: no decision, no label, no response.
     """
-    from ingest.describing import ProbeClient, can_be_asked, known_expert  # noqa: PLC0415
+    from ingest.describing import (  # noqa: PLC0415
+        ProbeClient,
+        can_be_asked,
+        known_expert,
+        refuse_retired,
+    )
 
     with opened_backbone() as backbone:
         expert = known_expert(backbone, name)
+        refuse_retired(expert)
         if weights is not None:
             by_weights(backbone, expert.name, weights)
         elif can_be_asked(expert):

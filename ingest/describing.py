@@ -15,7 +15,7 @@ from online.clients import Answer
 from store.describing import Descriptor, DescriptorKind
 from store.errors import ExpertUnavailable, SettingsInvalid
 from store.health import CallError
-from store.records import AuditEntry, Expert, ExpertId, FloatArray, JsonObject
+from store.records import AuditEntry, Expert, ExpertId, ExpertStatus, FloatArray, JsonObject
 
 TRIAL = "Reply with the word OK."
 READ_AT_ONCE = 8
@@ -78,6 +78,15 @@ def known_expert(backbone: Backbone, name: str) -> Expert:
     if expert is None:
         raise SettingsInvalid(f"no expert is called {name!r}; `steersman experts list` shows them")
     return expert
+
+
+def refuse_retired(expert: Expert) -> None:
+    """Raise ``SettingsInvalid`` for a retired expert: what describes it was deleted for good."""
+    if expert.status is ExpertStatus.RETIRED:
+        raise SettingsInvalid(
+            f"{expert.name} is retired for good and is not described any more: add an expert under"
+            " another name"
+        )
 
 
 def keep_footprint(
