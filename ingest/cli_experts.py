@@ -85,6 +85,7 @@ def experts_add(  # noqa: PLR0913, PLR0917  what a person may say of an expert
         request_usd=request_price,
     )
     is_asked = sys.stdin.isatty() and sys.stdout.isatty() if ask is None else ask
+    is_asked = is_asked and weights is None  # weights are described without a call
     with opened_backbone() as backbone:
         operator = Operator(backbone.ledger, backbone.clock)
         prober = None

@@ -13,7 +13,7 @@ from store.records import ExpertId
 
 if TYPE_CHECKING:
     from ingest.backbone import Backbone
-    from ingest.describing import Prober
+    from ingest.describing import ProbeClient
     from judge.describing import Describer, ProbeCost
     from store.records import Expert
 
@@ -39,14 +39,20 @@ def probe(
     Every answer is kept as it comes: interrupted, it goes on where it stopped. It is paid from the
     day's budget for shadow answers and is never traffic: no decision, no label, no response.
     """
-    from ingest.describing import Prober, can_be_asked, known_expert  # noqa: PLC0415
+    from ingest.describing import (  # noqa: PLC0415
+        ProbeClient,
+        can_be_asked,
+        known_expert,
+        refuse_retired,
+    )
 
     with opened_backbone() as backbone:
         expert = known_expert(backbone, name)
+        refuse_retired(expert)
         if weights is not None:
             by_weights(backbone, expert.name, weights)
         elif can_be_asked(expert):
-            by_answers(backbone, expert, Prober(expert), yes=yes)
+            by_answers(backbone, expert, ProbeClient(expert), yes=yes)
         else:
             raise SettingsInvalid(
                 f"{name} answers from recorded traffic, which knows no new prompts: it is described"
@@ -54,15 +60,15 @@ def probe(
             )
 
 
-def tried(expert: Expert) -> Prober:
+def tried(expert: Expert) -> ProbeClient:
     """Return what probes an endpoint, after one tiny call.
 
     Raises ``SettingsInvalid``: it does not answer, and nothing is registered.
     """
-    from ingest.describing import Prober  # noqa: PLC0415
+    from ingest.describing import ProbeClient  # noqa: PLC0415
     from store.errors import ExpertUnavailable  # noqa: PLC0415
 
-    prober = Prober(expert)
+    prober = ProbeClient(expert)
     try:
         said = prober.trial()
     except ExpertUnavailable as problem:
@@ -74,7 +80,7 @@ def tried(expert: Expert) -> Prober:
     return prober
 
 
-def by_answers(backbone: Backbone, expert: Expert, prober: Prober, *, yes: bool) -> None:
+def by_answers(backbone: Backbone, expert: Expert, prober: ProbeClient, *, yes: bool) -> None:
     """Ask the probes that are left, then make the fingerprint; say what it costs first."""
     from ingest.describing import describer  # noqa: PLC0415
 

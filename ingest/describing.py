@@ -15,16 +15,16 @@ from online.clients import Answer
 from store.describing import Descriptor, DescriptorKind
 from store.errors import ExpertUnavailable, SettingsInvalid
 from store.health import CallError
-from store.records import AuditEntry, Expert, ExpertId, FloatArray, JsonObject
+from store.records import AuditEntry, Expert, ExpertId, ExpertStatus, FloatArray, JsonObject
 
 TRIAL = "Reply with the word OK."
-SELDOM = 8
-"""Probes or answers that are read at once; progress moves by as many."""
+READ_AT_ONCE = 8
+"""Probes or answers; progress moves by as many."""
 
 Progress = Callable[[int], None]
 
 
-class Prober:
+class ProbeClient:
     """What an endpoint is asked probes through; asks for temperature 0 where it takes that."""
 
     def __init__(self, expert: Expert) -> None:
@@ -59,7 +59,7 @@ def can_be_asked(expert: Expert) -> bool:
     return expert.client.get("kind") == "openai"
 
 
-def describer(backbone: Backbone, expert: Expert, prober: Prober) -> Describer:
+def describer(backbone: Backbone, expert: Expert, prober: ProbeClient) -> Describer:
     """Return what asks the 192 probes of ``online.probes``."""
     return Describer(
         backbone.ledger,
@@ -80,6 +80,15 @@ def known_expert(backbone: Backbone, name: str) -> Expert:
     return expert
 
 
+def refuse_retired(expert: Expert) -> None:
+    """Raise ``SettingsInvalid`` for a retired expert: what describes it was deleted for good."""
+    if expert.status is ExpertStatus.RETIRED:
+        raise SettingsInvalid(
+            f"{expert.name} is retired for good and is not described any more: add an expert under"
+            " another name"
+        )
+
+
 def keep_footprint(
     backbone: Backbone, expert: ExpertId, weights: Path, progress: Progress
 ) -> Descriptor:
@@ -92,7 +101,7 @@ def keep_footprint(
 
     model = LocalModel.load(weights)
     try:
-        vector = footprint(model, probes.texts(), batch=SELDOM, progress=progress)
+        vector = footprint(model, probes.texts(), batch=READ_AT_ONCE, progress=progress)
     except ValueError as problem:
         raise SettingsInvalid(f"{weights}: {problem}") from problem
     recipe = identity(probes.texts())
@@ -113,7 +122,7 @@ def keep_fingerprint(
     model = LocalModel.load(reader)
     answers = asked.answers()
     try:
-        vector = fingerprint(answers, model, batch=SELDOM, progress=progress)
+        vector = fingerprint(answers, model, batch=READ_AT_ONCE, progress=progress)
     except ValueError as problem:
         raise SettingsInvalid(f"{expert}: {problem}") from problem
     recipe = identity(probes.texts(), model.identity())

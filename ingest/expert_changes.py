@@ -25,7 +25,7 @@ def declare(tx: Transaction, expert: Expert, capabilities: Capabilities) -> None
 def set_status(tx: Transaction, expert: Expert, after: ExpertStatus, *, now: datetime) -> None:
     """Pause, bring back to shadow, or retire an expert; a pause for failing calls ends with it.
 
-    Who retires comes never back: descriptors and probe answers go with it.
+    Retiring is for good: descriptors and probe answers are deleted with it.
 
     Raises
     ------

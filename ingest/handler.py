@@ -311,8 +311,9 @@ class RequestHandler(ResponseHandler):
         """
         day, limit = day_of(self._clock.now()), state.policy.judge_budget_per_day
         good = _within_money(tx, good, state, day=day)
+        sampled = {d.prompt.request_id for d in good if d.decision.is_sampled}
         # A redelivered request has taken its share already.
-        decided = tx.decisions.find_many({d.prompt.request_id for d in good})
+        decided = tx.decisions.find_many(sampled) if sampled else {}
         wanted = sum(d.decision.is_sampled and d.prompt.request_id not in decided for d in good)
         granted = 0
         if wanted:

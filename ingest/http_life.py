@@ -53,9 +53,8 @@ class ExpertLife(ExpertDocument):
 
 def life_of(found: Joining) -> ExpertLife:
     """Return the document."""
-    expert = ExpertDocument.model_validate(found.expert)
     return ExpertLife(
-        **{name: getattr(expert, name) for name in ExpertDocument.model_fields},
+        **dict(ExpertDocument.model_validate(found.expert)),
         steps=[StepDocument.model_validate(step) for step in found.steps],
         waits_for=found.waits_for,
         seconds_to_first_route=found.seconds_to_first_route,

@@ -78,16 +78,21 @@ class LocalLoop:
         self.clock = ManualClock(START)
         self.ledger = MemoryLedger(clock=self.clock)
         self.broker = MemoryBroker()
+        self.panel = Panel((judge or RecordedJudge(traffic, margin=policy.margin),))
+        self.start(encoder)
+        self.set_policy(policy)
+
+    def start(self, encoder: Encoder) -> None:
+        """Begin every process anew: what one knew and the ledger does not is gone."""
         outbox = OutboxPublisher(self.ledger, MemorySink(self.broker), self.clock)
         self.live = Live(encoder=encoder.identity, dimension=encoder.dimension)
         self.handler = RequestHandler(
             self.ledger, self.live, encoder, outbox, self.clock, Metrics()
         )
-        self.panel = Panel((judge or RecordedJudge(traffic, margin=policy.margin),))
         self.worker = JudgeWorker(
             self.ledger,
             lambda: self.panel,
-            lambda expert: RecordedClient(expert, traffic),
+            lambda expert: RecordedClient(expert, self.traffic),
             self.clock,
             name="local",
             announce=announce_labels,
@@ -103,7 +108,6 @@ class LocalLoop:
         self._watcher = StateWatcher(
             self.live, self.ledger, self.clock, replica="local", send=outbox.publish_now
         )
-        self.set_policy(policy)
 
     def set_policy(self, policy: PolicySettings) -> None:
         """Put new settings in force."""

@@ -109,9 +109,7 @@ class Recalibrator:
         count again. The state itself says of which ledger it is, so that a process that starts
         knows too, and one that a rollback brought back is not believed beyond its labels.
         """
-        active = inputs.active
-        is_stale = active is not None and active.revision != self._revision
-        return is_stale or self._doubts_floors(inputs)
+        return self._is_of_another_revision(inputs) or self._doubts_floors(inputs)
 
     def _doubts_floors(self, inputs: Inputs) -> bool:
         """Return whether other judges may have set the floors than those that are believed now; a
@@ -119,6 +117,9 @@ class Recalibrator:
         """
         if self._published_under is not None:
             return self._quarantines != self._published_under
+        return self._is_of_another_revision(inputs)
+
+    def _is_of_another_revision(self, inputs: Inputs) -> bool:
         return inputs.active is not None and inputs.active.revision != self._revision
 
     def _cycle(self, inputs: Inputs) -> int | None:

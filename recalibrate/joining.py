@@ -29,7 +29,7 @@ from store.errors import StateRefused
 from store.ledger import Transaction
 from store.lives import Share, Step
 from store.policy import OFF, PolicySettings
-from store.records import Expert, ExpertId, ExpertStatus
+from store.records import Expert, ExpertStatus
 
 OVER = timedelta(days=1)
 _SERVED = (ExpertStatus.RAMPING, ExpertStatus.CERTIFIED)
@@ -130,8 +130,8 @@ def _for_labels(status: ExpertStatus, labels: int, per_hour: float | None) -> st
             "a λ at which the risk target holds with it in the pool: none was found so far"
             " (docs/experts.md: not certified)"
         )
-    if status is ExpertStatus.SHADOW:
-        return "evidence enough in every fold: the next recalibrations"
+    if status in {ExpertStatus.DESCRIBED, ExpertStatus.SHADOW}:
+        return "evidence enough for a score: the next recalibrations"
     return "its answers to requests already judged (steersman judge tasks shows them)"
 
 
@@ -153,7 +153,7 @@ def _active(tx: Transaction) -> RoutingState | None:
 
 
 def _is_in_force(expert: Expert, state: RoutingState) -> bool:
-    member = state.members.get(ExpertId(expert.name))
+    member = state.members.get(expert.name)
     if expert.status in _OUT:
         return member is None
     return member is not None and (member.status, member.price) == (expert.status, expert.price)

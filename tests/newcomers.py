@@ -11,17 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.announce import announce_alert
-from ingest.handler import RequestHandler
-from ingest.live import Live, StateWatcher
 from ingest.local import BATCH, LocalLoop, Served
-from ingest.memory_stream import MemorySink
-from ingest.metrics import Metrics
-from ingest.outbox import OutboxPublisher
 from judge.recorded import RecordedJudge
 from online.chance import draw
 from online.recorded import RecordedTraffic
-from recalibrate.cycle import Recalibrator
 from store.records import ExpertId, ExpertStatus, FloatArray, Price, RequestId
 from tests.unit.loop_fakes import (
     QUALITY,
@@ -120,7 +113,8 @@ def joined(
     statuses, labels = [], []
     for start in range(TRAINED, TRAINED + MORE, BATCH):
         if restart_after is not None and start == TRAINED + restart_after:
-            restart(made)
+            made.start(ClusterEncoder())
+            made.settle()
         served += run(made, first=start, last=start + BATCH)
         if not stays_out:
             statuses.append(expert_of(made, NEW).status)
@@ -132,25 +126,6 @@ def labels_of(made: LocalLoop) -> int:
     """Return how many labels the newcomer has, probes among them."""
     with made.ledger.begin() as tx:
         return sum(label.expert == NEW for label in tx.labels.settled_since(0).labels)
-
-
-def restart(made: LocalLoop) -> None:
-    """Replace everything but the ledger: what was known only to a process is gone."""
-    encoder = ClusterEncoder()
-    outbox = OutboxPublisher(made.ledger, MemorySink(made.broker), made.clock)
-    made.live = Live(encoder=encoder.identity, dimension=encoder.dimension)
-    made.handler = RequestHandler(made.ledger, made.live, encoder, outbox, made.clock, Metrics())
-    made.recalibrator = Recalibrator(
-        made.ledger,
-        made.clock,
-        encoder=encoder.identity,
-        announce=announce_alert,
-        send=outbox.publish_now,
-    )
-    made._watcher = StateWatcher(
-        made.live, made.ledger, made.clock, replica="local", send=outbox.publish_now
-    )
-    made.settle()
 
 
 def of_newcomer(found: Run) -> set[RequestId]:

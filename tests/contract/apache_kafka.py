@@ -179,5 +179,5 @@ def free_ports(count: int) -> list[int]:
 
 
 def must_run() -> bool:
-    """Return whether a machine that cannot run Apache Kafka is an error: in CI it is."""
+    """Return whether a machine that lacks what a test needs is an error: in CI it is."""
     return bool(os.environ.get("CI"))

@@ -157,6 +157,21 @@ def test_recorded_experts_and_unknown_ones_are_told_apart(ledger: PostgresLedger
     assert (status, "steersman experts list" in said) == (2, True)
 
 
+def test_a_retired_expert_is_neither_asked_nor_described(
+    ledger: PostgresLedger, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Bug: it was paid for, and what retiring deletes was there again and stayed."""
+    monkeypatch.setattr(LocalModel, "load", lambda place: Weights())
+    assert add(endpoints, "--no-probe")[0] == 0
+    assert run("experts", "retire", SMALL)[0] == 0
+    for how in (["--yes"], ["--weights", str(tmp_path / "tiny.gguf")]):
+        status, said = run("experts", "probe", SMALL, *how)
+        assert (status, "retired for good" in said) == (2, True)
+    assert (answered(ledger), endpoints.calls["small"]) == (0, 0)
+    with ledger.begin() as tx:
+        assert tx.describing.descriptors(SMALL) == []
+
+
 class Reader:
     """Reads a text's length as its loss: another text, another loss."""
 
@@ -202,11 +217,17 @@ class Weights:
         return "weights-1"
 
 
+@pytest.mark.parametrize("asked", ["--probe", "--no-probe"])
 def test_open_weights_are_described_without_a_call(
-    ledger: PostgresLedger, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ledger: PostgresLedger,
+    endpoints: Endpoints,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    asked: str,
 ) -> None:
+    """At a terminal ``--probe`` is the default."""
     monkeypatch.setattr(LocalModel, "load", lambda place: Weights())
-    status, said = add(endpoints, "--no-probe", "--weights", str(tmp_path / "tiny.gguf"))
+    status, said = add(endpoints, asked, "--weights", str(tmp_path / "tiny.gguf"))
     assert status == 0, said
     assert "small: probes through its weights: 192 of 192" in said
     with ledger.begin() as tx:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingest import local
-from ingest.local import START, LocalLoop
+from ingest.local import LocalLoop
 from store.records import SAFE, Float32Array, Reason
 from tests.unit.loop_fakes import (
     DIMENSION,
@@ -33,35 +32,29 @@ class OtherEncoder(ClusterEncoder):
         return turned
 
 
-def restarted(
-    made: LocalLoop, encoder: ClusterEncoder, monkeypatch: pytest.MonkeyPatch
-) -> LocalLoop:
+def restarted(made: LocalLoop, encoder: ClusterEncoder) -> LocalLoop:
     """The same ledger under processes with that encoder."""
-    monkeypatch.setattr(local, "MemoryLedger", lambda **_: made.ledger)
-    again = LocalLoop(made.traffic, made.policy, encoder)
-    again.clock.advance((made.clock.now() - START).total_seconds())
-    again.settle()
-    return again
+    made.start(encoder)
+    made.settle()
+    return made
 
 
 @pytest.mark.parametrize("hold", [False, True])
 def test_no_threshold_of_one_encoder_is_published_for_another(
-    hold: bool, monkeypatch: pytest.MonkeyPatch
+    hold: bool,
 ) -> None:
     made = trained()
     before = state_of(made)
     assert before.threshold < SAFE
     made.set_policy(policy(hold=hold))
-    found = state_of(restarted(made, OtherEncoder(), monkeypatch))
+    found = state_of(restarted(made, OtherEncoder()))
     assert (found.encoder, found.model) == (OtherEncoder.identity, None)
     assert (found.threshold, found.safe_reason) == (SAFE, Reason.SAFE_COLD)
 
 
-def test_learning_starts_over_on_requests_of_the_new_encoder(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_learning_starts_over_on_requests_of_the_new_encoder() -> None:
     made = trained(more=250)
-    after = restarted(made, OtherEncoder(), monkeypatch)
+    after = restarted(made, OtherEncoder())
     run(after, first=TRAINED)
     found = state_of(after)
     assert found.model is not None
@@ -69,9 +62,9 @@ def test_learning_starts_over_on_requests_of_the_new_encoder(
     assert found.effective_labels <= 250
 
 
-def test_back_with_the_old_encoder_its_labels_count_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_back_with_the_old_encoder_its_labels_count_again() -> None:
     made = trained()
     before = state_of(made)
-    other = restarted(made, OtherEncoder(), monkeypatch)
-    found = state_of(restarted(other, ClusterEncoder(), monkeypatch))
+    other = restarted(made, OtherEncoder())
+    found = state_of(restarted(other, ClusterEncoder()))
     assert (found.encoder, found.threshold) == (ClusterEncoder.identity, before.threshold)

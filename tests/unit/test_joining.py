@@ -159,6 +159,7 @@ def test_a_status_that_an_older_program_wrote_is_not_missing() -> None:
     ("status", "labels", "said"),
     [
         (S.REGISTERED, 0, "requests already judged"),
+        (S.DESCRIBED, 0, "evidence"),
         (S.SHADOW, 10, "20 more labels of sampled traffic; about 9.0 hours to certification"),
         (S.SHADOW, 40, "evidence"),
         (S.RAMPING, 40, "60 more labels of sampled traffic; about 6.0 hours"),
