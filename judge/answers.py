@@ -190,7 +190,6 @@ class Answers:
                     answers[name] = Answer(text=found.text, cost_usd=found.cost_usd or 0.0)
                 elif expert is not None and expert.status not in _GONE:
                     missing.append(expert)
-            policy = tx.policies.current()
             check = tx.decisions.prompt_check(task.request_id)
         return Known(
             prompt=prompt,
