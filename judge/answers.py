@@ -32,7 +32,8 @@ class Gathered:
     tenant: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
-    """Of the reference and of the task's experts, without those that left the pool."""
+    """Of the task's experts and, but for a duel, of the reference; without those that left the
+    pool."""
     silent: dict[ExpertId, str]
     """Experts that never answered, with the last problem; a loss for risk."""
     families: dict[ExpertId, str]
@@ -90,7 +91,8 @@ class Answers:
         self._before_call = before_call
 
     def gather(self, task: JudgeTask, known: Known, *, last_try: bool) -> Gathered:
-        """Return the answers of the task's experts and of the reference; ask for what is missing.
+        """Return the answers of the task's experts and of the reference, which a duel of two others
+        does without; ask for what is missing.
 
         Experts that left are left out. Shadow answers are stored even if a later expert stays
         silent: they have been paid for.
@@ -110,7 +112,8 @@ class Answers:
         LeaseLost
             Another worker has the task.
         """
-        if known.reference not in {*known.answers, *(expert.name for expert in known.missing)}:
+        reachable = {*known.answers, *(expert.name for expert in known.missing)}
+        if task.purpose != DUEL and known.reference not in reachable:
             raise ExpertUnavailable(f"the reference {known.reference} has left the pool")
         asked: dict[ExpertId, Answer] = {}
         failed: list[FailedCall] = []
@@ -175,7 +178,9 @@ class Answers:
             answers: dict[ExpertId, Answer] = {}
             missing: list[Expert] = []
             families: dict[ExpertId, str] = {}
-            for name in dict.fromkeys((*task.experts, decision.reference)):
+            # A duel is of two others, or of the reference with itself: then it is among them.
+            with_them = () if task.purpose == DUEL else (decision.reference,)
+            for name in dict.fromkeys((*task.experts, *with_them)):
                 expert = tx.experts.find(name)
                 if task.purpose == DUEL and expert is not None and expert.status in _GONE:
                     continue  # nobody ranks who is out of the pool

@@ -85,14 +85,14 @@ class Duels:
     def _pair(self, task: JudgeTask, gathered: Gathered) -> Pair | None:
         first, second = task.experts
         answers = dict(gathered.answers)
+        if not {first, second} <= answers.keys():
+            return None
         if first == second:
             again = self._answers.again(task, first, gathered.prompt)
             if again is None:
                 return None
             first = ExpertId(second + AGAIN)
             answers[first] = again
-        if not {first, second} <= answers.keys():
-            return None
         return Pair(
             request_id=task.request_id,
             prompt=gathered.prompt,
