@@ -21,6 +21,8 @@ from store.records import (
     ResponseReceived,
 )
 
+NOT_TO_BE_SEEN = "the prompt is unknown or was erased, or its tenant is not judged"
+"""Why a task of which nothing is known ends."""
 _GONE = frozenset({ExpertStatus.PAUSED, ExpertStatus.RETIRED})
 
 
