@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from judge.families import family_of_expert
-from online.clients import Answer, ClientFactory
+from online.clients import RECORDED, Answer, ClientFactory
 from store.clock import Clock
 from store.duels import DUEL, Duel
 from store.errors import ExpertUnavailable
@@ -155,7 +155,7 @@ class Answers:
         """
         with self._ledger.begin() as tx:
             expert = tx.experts.find(name)
-        if expert is None or expert.client.get("kind") == "recorded":
+        if expert is None or expert.client.get("kind") == RECORDED:
             return None
         self._before_call()
         try:
