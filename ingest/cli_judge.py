@@ -187,7 +187,7 @@ def _told(one: Standing, now: datetime) -> list[str]:
             hours = age / timedelta(hours=1)
             lines.append(
                 f"  NOT ASKED its canaries for {hours:.0f} h: if it still judges, its endpoint was"
-                " away or its money spent (log `canaries.postponed`), or no `steersman judge` runs"
+                " away (log `canaries.postponed`), or no `steersman judge` runs"
             )
     if (held := one.quarantine) is not None:
         whose = "" if held.judge_version == one.judge_version else f" with {held.judge_version}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from judge.families import family_of_expert
-from online.clients import Answer, ClientFactory
+from online.clients import RECORDED, Answer, ClientFactory
 from store.clock import Clock
 from store.duels import DUEL, Duel
 from store.errors import ExpertUnavailable
@@ -21,6 +21,8 @@ from store.records import (
     ResponseReceived,
 )
 
+NOT_TO_BE_SEEN = "the prompt is unknown or was erased, or its tenant is not judged"
+"""Why a task of which nothing is known ends."""
 _GONE = frozenset({ExpertStatus.PAUSED, ExpertStatus.RETIRED})
 
 
@@ -32,7 +34,8 @@ class Gathered:
     tenant: str
     reference: ExpertId
     answers: dict[ExpertId, Answer]
-    """Of the reference and of the task's experts, without those that left the pool."""
+    """Of the task's experts and, but for a duel, of the reference; without those that left the
+    pool."""
     silent: dict[ExpertId, str]
     """Experts that never answered, with the last problem; a loss for risk."""
     families: dict[ExpertId, str]
@@ -90,7 +93,8 @@ class Answers:
         self._before_call = before_call
 
     def gather(self, task: JudgeTask, known: Known, *, last_try: bool) -> Gathered:
-        """Return the answers of the task's experts and of the reference; ask for what is missing.
+        """Return the answers of the task's experts and of the reference, which a duel of two others
+        does without; ask for what is missing.
 
         Experts that left are left out. Shadow answers are stored even if a later expert stays
         silent: they have been paid for.
@@ -110,7 +114,8 @@ class Answers:
         LeaseLost
             Another worker has the task.
         """
-        if known.reference not in {*known.answers, *(expert.name for expert in known.missing)}:
+        reachable = {*known.answers, *(expert.name for expert in known.missing)}
+        if task.purpose != DUEL and known.reference not in reachable:
             raise ExpertUnavailable(f"the reference {known.reference} has left the pool")
         asked: dict[ExpertId, Answer] = {}
         failed: list[FailedCall] = []
@@ -150,7 +155,7 @@ class Answers:
         """
         with self._ledger.begin() as tx:
             expert = tx.experts.find(name)
-        if expert is None or expert.client.get("kind") == "recorded":
+        if expert is None or expert.client.get("kind") == RECORDED:
             return None
         self._before_call()
         try:
@@ -175,7 +180,9 @@ class Answers:
             answers: dict[ExpertId, Answer] = {}
             missing: list[Expert] = []
             families: dict[ExpertId, str] = {}
-            for name in dict.fromkeys((*task.experts, decision.reference)):
+            # A duel is of two others, or of the reference with itself: then it is among them.
+            with_them = () if task.purpose == DUEL else (decision.reference,)
+            for name in dict.fromkeys((*task.experts, *with_them)):
                 expert = tx.experts.find(name)
                 if task.purpose == DUEL and expert is not None and expert.status in _GONE:
                     continue  # nobody ranks who is out of the pool
@@ -190,7 +197,6 @@ class Answers:
                     answers[name] = Answer(text=found.text, cost_usd=found.cost_usd or 0.0)
                 elif expert is not None and expert.status not in _GONE:
                     missing.append(expert)
-            policy = tx.policies.current()
             check = tx.decisions.prompt_check(task.request_id)
         return Known(
             prompt=prompt,

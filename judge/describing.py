@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
+from judge.purse import Reservation, settle
 from judge.spending import shadows
 from online.clients import Answer
 from online.costs import NOMINAL_INPUT_TOKENS, count_tokens, expected_cost, most_cost
@@ -176,12 +177,12 @@ class Describer:
         if at > now:
             self._clock.wait(self._stop, at - now)
 
-    def _reserve(self, most: float) -> tuple[Budget, str, int] | None:
+    def _reserve(self, most: float) -> Reservation | None:
         amount, day = micro_usd(most), day_of(self._clock.now())
         with self._ledger.begin() as tx:
             budget = _budget(tx)
             if budget is not None and tx.money.reserve([budget], day=day, amount=amount):
-                return budget, day, amount
+                return Reservation((budget.kind,), day, amount)
         self._end(
             "no policy is set, so there is no budget: steersman policy set reference=EXPERT"
             if budget is None
@@ -191,12 +192,11 @@ class Describer:
         return None
 
     def _settle(
-        self, reserved: tuple[Budget, str, int], cost_usd: float, answer: ProbeAnswer | None = None
+        self, reserved: Reservation, cost_usd: float, answer: ProbeAnswer | None = None
     ) -> None:
         """End a reservation with what the call cost, and store its answer if it brought one."""
-        budget, day, amount = reserved
         with self._ledger.begin() as tx:
-            tx.money.settle([budget.kind], day=day, reserved=amount, cost=micro_usd(cost_usd))
+            settle(tx, reserved, micro_usd(cost_usd))
             if answer is not None:
                 tx.describing.answer(answer)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from judge.answers import Answers, Gathered
+from judge.answers import NOT_TO_BE_SEEN, Answers, Gathered
 from judge.batch import MAX_ATTEMPTS
 from judge.pairs import Pair, Pairs, Panel, most_micro_usd
 from judge.records import Finished
@@ -58,8 +58,7 @@ class Duels:
         try:
             known = self._answers.known(task)
             if known is None:
-                gone = "the prompt is unknown or was erased, or its tenant is not judged"
-                return _over(task, gone)
+                return _over(task, NOT_TO_BE_SEEN)
             gathered = self._answers.gather(task, known, last_try=False)
             pair = self._pair(task, gathered)
             if pair is None:
@@ -85,14 +84,14 @@ class Duels:
     def _pair(self, task: JudgeTask, gathered: Gathered) -> Pair | None:
         first, second = task.experts
         answers = dict(gathered.answers)
+        if not {first, second} <= answers.keys():
+            return None
         if first == second:
             again = self._answers.again(task, first, gathered.prompt)
             if again is None:
                 return None
             first = ExpertId(second + AGAIN)
             answers[first] = again
-        if not {first, second} <= answers.keys():
-            return None
         return Pair(
             request_id=task.request_id,
             prompt=gathered.prompt,

@@ -120,9 +120,7 @@ class Purse:
     def settle(self, reserved: Reservation, cost: int) -> None:
         """Give back what the calls did not cost, or add what they cost more, in micro-dollars."""
         with self._ledger.begin() as tx:
-            tx.money.settle(
-                reserved.kinds, day=reserved.day, reserved=reserved.micro_usd, cost=cost
-            )
+            settle(tx, reserved, cost)
 
     def _empty(
         self, tx: Transaction, budgets: Sequence[Budget], amount: int
@@ -221,6 +219,11 @@ class Bill:
         if held is not None:
             purse, reserved = held
             purse.settle(reserved, cost)
+
+
+def settle(tx: Transaction, reserved: Reservation, cost: int) -> None:
+    """End a reservation with what its calls cost, in micro-dollars."""
+    tx.money.settle(reserved.kinds, day=reserved.day, reserved=reserved.micro_usd, cost=cost)
 
 
 def _spent(budget: Budget, used: int, *, now: datetime) -> Alert:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from judge.port import Judge, Question, Reply
 from judge.purse import Bill, Purse
-from online.clients import Answer, ClientFactory, ExpertClient
+from online.clients import RECORDED, Answer, ClientFactory, ExpertClient
 from online.costs import MAX_OUTPUT_TOKENS, TRIES, most_cost
 from store.errors import ExpertUnavailable, JudgeUnavailable, VerdictUnreadable
 from store.ledger import Transaction
@@ -21,9 +21,6 @@ from store.money import (
 )
 from store.policy import MOST_USD, PolicySettings
 from store.records import Expert, RequestId
-
-_FREE = "recorded"
-"""The kind of client whose answers nobody is paid for."""
 
 
 class BudgetedJudge:
@@ -99,7 +96,7 @@ def budgeted_clients(clients: ClientFactory, purse: Purse) -> ClientFactory:
 
     def client(expert: Expert) -> ExpertClient:
         inner = clients(expert)
-        if expert.client.get("kind") == _FREE:
+        if expert.client.get("kind") == RECORDED:
             return inner
         return BudgetedClient(expert, inner, purse)
 

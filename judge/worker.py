@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from judge.aggregate import labels_of
-from judge.answers import Answers, Gathered
+from judge.answers import NOT_TO_BE_SEEN, Answers, Gathered
 from judge.batch import MAX_ATTEMPTS, Batch
 from judge.duels import Duels, duel_after
 from judge.pairs import Pair, Pairs, Panel, most_micro_usd
@@ -137,8 +137,7 @@ class JudgeWorker:
             return self._nobody_to_judge(task, self._panel().version)
         known = self._answers.known(task)
         if known is None:
-            gone = "the prompt is unknown or was erased, or its tenant is not judged"
-            return Finished(task=task, verdicts=(), labels=(), error=gone)
+            return Finished(task=task, verdicts=(), labels=(), error=NOT_TO_BE_SEEN)
         # Before anybody is asked: a judge that is not configured costs no shadow answers. What a
         # check can grade waits for no judge, and is labelled by its rule if no answer ever comes.
         panel = None if self._verifier.has_check(known) else self._panel()

@@ -10,6 +10,9 @@ from store.addresses import is_http_url
 from store.errors import EventRejected
 from store.records import Expert, Price, RequestId
 
+RECORDED = "recorded"
+"""Kind of the clients that answer from recorded traffic: once a request, and nobody is paid."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -67,7 +70,7 @@ def endpoint_of(client: Mapping[str, str], price: Price) -> Endpoint:
 def check_client(client: Mapping[str, str]) -> Mapping[str, str]:
     """Return the client settings, or raise ``EventRejected`` naming what is missing or wrong."""
     kind = client.get("kind")
-    needed = {"recorded": (), "openai": ("base_url", "model")}
+    needed = {RECORDED: (), "openai": ("base_url", "model")}
     if kind not in needed:
         raise EventRejected(
             "bad_client", f"client.kind must be one of {sorted(needed)}", field="client.kind"

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -32,6 +31,7 @@ from store.postgres.ledger import PostgresLedger
 from store.records import Label, RequestId, Verdict
 from tests.factories import CHEAP, STRONG, decided, expert, message, response, settings, task
 from tests.faults.crashing import RoleProcess
+from tests.waiting import until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
 
@@ -135,13 +135,6 @@ def leased_by(names: str, url: str) -> bool:
         return reader.execute(asked, [names]).fetchone() is not None
 
 
-def until(found: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not found():
-        assert time.monotonic() < give_up, f"not in {PATIENCE_S} s: {what}"
-        time.sleep(0.05)
-
-
 def check(ledger: Ledger) -> tuple[list[Label], list[Verdict]]:
     """Fail unless every task has ended with each of its labels and verdicts, once."""
     with ledger.begin() as tx:
@@ -173,7 +166,7 @@ def test_workers_of_one_process_share_a_judge_and_never_a_task(
     fill(postgres_ledger)
     stop = threading.Event()
     threads = work(postgres_ledger, stop, "only")
-    until(lambda: not open_tasks(postgres_ledger), "every task over")
+    until(lambda: not open_tasks(postgres_ledger), what="end", limit_s=PATIENCE_S)
     stop.set()
     for thread in threads:
         thread.join(PATIENCE_S)
@@ -197,14 +190,19 @@ def test_no_verdict_is_lost_or_doubled_when_judges_are_killed_at_random(
     running = [start(number) for number in range(PROCESSES)]
     try:
         for number in range(KILLS):
-            until(partial(leased_by, f"judge-{number}-%", database_url), "a lease")
+            until(
+                partial(leased_by, f"judge-{number}-%", database_url),
+                what="lease",
+                limit_s=PATIENCE_S,
+                every_s=0.05,
+            )
             time.sleep(rng.uniform(0.0, LONGEST_LIFE_S))
             victim = running.pop(0)
             victim.kill()
             assert victim.wait(PATIENCE_S) == -9
             running.append(start(PROCESSES + number))
         assert open_tasks(postgres_ledger), "the last one had something to lose"
-        until(lambda: not open_tasks(postgres_ledger), "every task over")
+        until(lambda: not open_tasks(postgres_ledger), what="end", limit_s=PATIENCE_S)
     finally:
         for process in running:
             process.kill()

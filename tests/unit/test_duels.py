@@ -268,6 +268,28 @@ def test_who_has_left_the_pool_meanwhile_is_not_compared(status: ExpertStatus) -
     assert [one.status for one in bench.duels()] == ["done"]
 
 
+@pytest.mark.parametrize("status", [ExpertStatus.PAUSED, ExpertStatus.RETIRED])
+def test_a_reference_that_has_left_meanwhile_keeps_no_others_from_their_duel(
+    status: ExpertStatus,
+) -> None:
+    bench = Bench()
+    bench.worker.step()
+    bench.status(STRONG, status)
+    bench.worker.step()
+    assert len(bench.verdicts(CHEAP, MID)) == 2
+    assert [one.status for one in bench.duels()] == ["done"]
+
+
+def test_a_reference_that_has_left_meanwhile_is_not_asked_again() -> None:
+    bench = Bench((STRONG, STRONG))
+    bench.worker.step()
+    asked = list(bench.calls)
+    bench.status(STRONG, ExpertStatus.RETIRED)
+    bench.worker.step()
+    assert bench.calls == asked
+    assert [one.status for one in bench.duels()] == ["done"]
+
+
 def test_a_tenant_that_opts_out_ends_its_duels() -> None:
     bench = Bench()
     bench.worker.step()
