@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
-from scipy.stats import t as student  # type: ignore[import-untyped]  # ships no stubs
 
 from benchmarks.replayed import MODEL, Key, replaying, verdicts_of
-from benchmarks.timing import heading, table, verdict
+from benchmarks.timing import heading, mean_with_interval, table, verdict
 from ingest.commands import Operator
 from ingest.feed import Feed
 from ingest.stage import Stage, StageFailed
@@ -235,7 +233,7 @@ def _text(recording: Recording, real: Sequence[Run], coin: Sequence[Run]) -> str
         ("mean preference for the served answer", "preferred"),
     ):
         a, b = (np.array([getattr(one, attribute) for one in runs]) for runs in (real, coin))
-        mean, low, high = _interval(a - b)
+        mean, low, high = mean_with_interval(a - b)
         excludes = "yes" if low > 0.0 or high < 0.0 else "**no**"
         rows.append(
             (
@@ -260,13 +258,6 @@ def _text(recording: Recording, real: Sequence[Run], coin: Sequence[Run]) -> str
         f" verdicts on them. Fewest effective labels at the end of a run: {enough:.0f} (target 100:"
         f" {verdict(enough, 100.0, at_least=True)}).\n" + table(columns, rows)
     )
-
-
-def _interval(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float, float]:
-    """Return the mean and its 95 % interval."""
-    mean, n = float(values.mean()), values.size
-    half = float(student.ppf(0.975, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
-    return mean, mean - half, mean + half
 
 
 if __name__ == "__main__":

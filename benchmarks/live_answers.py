@@ -96,7 +96,7 @@ class Contest:
         self, who: Contestant, prompts: Sequence[str], *, at_most: int, stop: str | None = None
     ) -> list[str]:
         """Return the contestant's greedy answers; what the folder holds is not asked again."""
-        file = self.folder / f"{who.model}-{who.role}-{at_most}.jsonl"
+        file = self._file(who, at_most)
         kept = _read(file)
         asked = [p for p in prompts if _key(who, p) not in kept]
         # Neighbours by length: padding is work too.
@@ -109,18 +109,20 @@ class Contest:
             each = (time.process_time() - began) / len(some)
             with file.open("a", encoding="utf-8") as lines:
                 for prompt, text in zip(some, said, strict=True):
-                    kept[_key(who, prompt)] = text
+                    kept[_key(who, prompt)] = (text, each)
                     line = {"key": _key(who, prompt), "answer": text, "seconds": each}
-                    lines.write(json.dumps(line) + "\n")
+                    # A line of its own, though an interruption may have torn the one before.
+                    lines.write("\n" + json.dumps(line))
             print(f"{who.name}: {start + len(some)} of {len(asked)}", file=sys.stderr, flush=True)
-        return [kept[_key(who, prompt)] for prompt in prompts]
+        return [kept[_key(who, prompt)][0] for prompt in prompts]
 
     def seconds(self, who: Contestant, prompts: Sequence[str], *, at_most: int) -> float:
         """Return the seconds of processor that the answers to these prompts took together."""
-        file = self.folder / f"{who.model}-{who.role}-{at_most}.jsonl"
-        rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-        took = {row["key"]: row["seconds"] for row in rows}
-        return float(sum(took[_key(who, prompt)] for prompt in prompts))
+        kept = _read(self._file(who, at_most))
+        return float(sum(kept[_key(who, prompt)][1] for prompt in prompts))
+
+    def _file(self, who: Contestant, at_most: int) -> Path:
+        return self.folder / f"{who.model}-{who.role}-{at_most}.jsonl"
 
     def footprint(
         self, who: Contestant, probes: Sequence[str], *, batch: int
@@ -144,8 +146,8 @@ def _key(who: Contestant, prompt: str) -> str:
     return hashlib.sha256(f"{who.model}\x1f{who.system}\x1f{prompt}".encode()).hexdigest()[:24]
 
 
-def _read(file: Path) -> dict[str, str]:
-    """Return the kept answers by key; a line that was torn by an interruption is asked again."""
+def _read(file: Path) -> dict[str, tuple[str, float]]:
+    """Return answers with their seconds by key; a line that was torn is asked again."""
     if not file.is_file():
         return {}
     kept = {}
@@ -154,5 +156,5 @@ def _read(file: Path) -> dict[str, str]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        kept[row["key"]] = row["answer"]
+        kept[row["key"]] = (row["answer"], row["seconds"])
     return kept

@@ -21,6 +21,7 @@ from benchmarks.live_routing import Field, fixed_pool, newcomers
 from benchmarks.live_tasks import WORDINGS, Task, is_right, tasks
 from benchmarks.timing import heading, table
 from online import probes
+from online.descriptors import stacked
 from online.encode import CachedEncoder, SentenceEncoder
 from online.fingerprint import fingerprint_of, mean_losses
 from store.records import FloatArray
@@ -49,13 +50,10 @@ class Measured:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="not used: this benchmark makes its own")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where answers are kept")
-    parser.add_argument("--prompts", type=int, help="only so many of them, for a try")
-    given = parser.parse_args()
+    contest = Contest(parser.parse_args().cache)
     print(heading("python -m benchmarks.live_descriptors"))
-    contest = Contest(given.cache)
-    field = asked(contest, tasks()[:: 1 if given.prompts is None else 540 // given.prompts])
+    field = asked(contest, tasks())
     print(scores(field))
     found = measured(contest)
     print(costs(contest, found))
@@ -90,11 +88,11 @@ def measured(contest: Contest) -> Measured:
         losses.append(mean_losses(one, scorer))
         scoring.append(time.process_time() - began)
     return Measured(
-        np.stack(footprints),
-        np.stack([fingerprint_of(one) for one in losses]),
+        stacked(footprints),
+        stacked([fingerprint_of(one) for one in losses]),
         (
-            np.stack([fingerprint_of(one[::2]) for one in losses]),
-            np.stack([fingerprint_of(one[1::2]) for one in losses]),
+            stacked([fingerprint_of(one[::2]) for one in losses]),
+            stacked([fingerprint_of(one[1::2]) for one in losses]),
         ),
         scoring,
     )
@@ -152,7 +150,7 @@ def stability(contest: Contest, found: Measured) -> str:
 
 
 def _footprints(contest: Contest, texts: Sequence[str], *, batch: int) -> FloatArray:
-    return np.stack([contest.footprint(who, texts, batch=batch)[0] for who in CONTESTANTS])
+    return stacked([contest.footprint(who, texts, batch=batch)[0] for who in CONTESTANTS])
 
 
 def _between(rows: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.timing import heading, table, verdict
+from benchmarks.timing import heading, mean_with_interval, table, verdict
 from ingest.local import BATCH
 from store.records import ExpertStatus
 from tests.newcomers import (
@@ -22,7 +22,6 @@ from tests.newcomers import (
     WINDOW,
     Run,
     drawn,
-    interval,
     joined,
     of_newcomer,
 )
@@ -72,7 +71,7 @@ def better() -> str:
         ratios.append(found.share(at, at + WINDOW) / known.share(at, at + WINDOW))
         certified.append(_labels_at(found, found.at_status(ExpertStatus.CERTIFIED)))
         first_routes.append(_labels_at(found, _first_served(found)))
-    mean, low, high = interval(ratios)
+    mean, low, high = mean_with_interval(ratios)
     rows = [
         (
             f"share of the {WINDOW} requests after its label {LABELS}, of its natural share",
@@ -96,7 +95,7 @@ def copied() -> str:
     for seed in RUNS:
         with_copy.append(_regret(joined(seed, None, price=0.2)))
         without.append(_regret(joined(seed, None, stays_out=True)))
-    added, low, high = interval(np.subtract(with_copy, without).tolist())
+    added, low, high = mean_with_interval(np.subtract(with_copy, without).tolist())
     row = (
         f"{np.mean(without):.4f}",
         f"{np.mean(with_copy):.4f}",
@@ -126,7 +125,7 @@ def _first_served(found: Run) -> int | None:
 
 
 def _spread(values: Sequence[int]) -> str:
-    mean, low, high = interval(values)
+    mean, low, high = mean_with_interval(values)
     return f"{mean:.0f} ({low:.0f} to {high:.0f})"
 
 

@@ -53,10 +53,7 @@ def fixed_pool(field: Field, footprints: FloatArray, fingerprints: FloatArray) -
     pools = _pools(field, footprints, fingerprints)
     hits = {name: _routed(field, pool) for name, pool in pools.items()}
     hits["random"] = np.mean([_routed(field, _random(d)) for d in range(DRAWS)], axis=0)
-    single = np.concatenate([_best_single(field, w) for w in range(WORDINGS)])
-    order = np.concatenate([np.flatnonzero(field.wordings == w) for w in range(WORDINGS)])
-    best = np.empty(len(single))
-    best[order] = single
+    best = _best_single(field)
     rows: list[tuple[str, ...]] = [
         (
             name,
@@ -197,10 +194,13 @@ def _auc(scores: FloatArray, is_right: Bools) -> float:
     return float((above > 0).mean() + 0.5 * (above == 0).mean())
 
 
-def _best_single(field: Field, held_out: int) -> FloatArray:
-    seen = field.wordings != held_out
-    best = int(field.right[seen].mean(axis=0).argmax())
-    return np.asarray(field.right[~seen, best], dtype=np.float64)
+def _best_single(field: Field) -> FloatArray:
+    """Return float64[n]: whether the contestant that is best on the other wordings is right."""
+    hits = np.empty(len(field.tasks))
+    for held_out in range(WORDINGS):
+        seen = field.wordings != held_out
+        hits[~seen] = field.right[~seen, field.right[seen].mean(axis=0).argmax()]
+    return hits
 
 
 def _difference(field: Field, values: FloatArray) -> str:

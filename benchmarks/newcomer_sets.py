@@ -15,7 +15,7 @@ import pyarrow.compute
 import pyarrow.parquet
 from datasketch import MinHash, MinHashLSH
 
-from online.folds import fold_of, group_of, normalised
+from online.folds import fold_of, group_of, sketch
 from store.records import Float32Array, FloatArray
 
 MMLU, ALPACA, ROUTERBENCH = "mmlupro", "alpacaeval", "routerbench_subset"
@@ -30,6 +30,7 @@ FILES = {
 }
 JUDGE, BASELINE = "gpt4", "text_davinci_003"
 DUPLICATE = 0.8
+SKETCH = 64
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SHARES = (0.5, 0.15, 0.35)
 SEED = 23
@@ -92,19 +93,16 @@ def read(data: Path, name: str) -> Recorded:
 
 def near_duplicates(texts: list[str]) -> Rows:
     """Return int64[n]: the group of each text, joined where shingles are alike by ``DUPLICATE``."""
-    index = MinHashLSH(threshold=DUPLICATE, num_perm=64)
+    index = MinHashLSH(threshold=DUPLICATE, num_perm=SKETCH)
     leader = np.arange(len(texts))
     sketches: list[MinHash] = []
     for i, text in enumerate(texts):
-        words = normalised(text).split(" ")
-        shingles = {" ".join(words[j : j + 3]) for j in range(max(1, len(words) - 2))}
-        sketch = MinHash(num_perm=64, seed=1)
-        sketch.update_batch([s.encode() for s in sorted(shingles)])
-        alike = [j for j in index.query(sketch) if sketch.jaccard(sketches[j]) >= DUPLICATE]
+        one = sketch(text, size=SKETCH)
+        alike = [j for j in index.query(one) if one.jaccard(sketches[j]) >= DUPLICATE]
         for other in {int(leader[j]) for j in alike}:
             leader[leader == other] = i
-        sketches.append(sketch)
-        index.insert(i, sketch)
+        sketches.append(one)
+        index.insert(i, one)
     return np.unique(leader, return_inverse=True)[1].astype(np.int64)
 
 

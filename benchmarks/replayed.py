@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from judge.canaries import COUNTRIES, DAYS
 from judge.template import comparison
 
 MODEL = "replayed"
 _FRAMED = re.compile(r"\[(\w+) (request|answer A|answer B)\]\n(.*?)\n\[\1 end of \2\]", re.DOTALL)
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_CAPITALS = {country: capital for country, capital, _ in COUNTRIES}
 
 Key = tuple[str, str, str]
 """Hashes of prompt, answer A and answer B, as shown."""
@@ -172,21 +173,9 @@ def _right(prompt: str) -> str | None:
     if found := re.fullmatch(r"What is the capital of (\w+)\? \(Question \d+\)", prompt):
         return f"The capital of {found[1]} is {_CAPITALS[found[1]]}."
     if found := re.fullmatch(r"Which weekday comes after (\w+)\? \(Question \d+\)", prompt):
-        return f"{_DAYS[(_DAYS.index(found[1]) + 1) % 7]} comes after it."
+        return f"{DAYS[(DAYS.index(found[1]) + 1) % 7]} comes after it."
     if found := re.fullmatch(r"Which number is greater, (\d+) or (\d+)\?", prompt):
         return f"{max(map(int, found.groups()))} is greater."
     if found := re.fullmatch(r"Write the numbers from (\d+) to \d+, separated by commas\.", prompt):
         return ", ".join(str(int(found[1]) + n) for n in range(5))
     return None
-
-
-_CAPITALS = {
-    "France": "Paris",
-    "Japan": "Tokyo",
-    "Egypt": "Cairo",
-    "Canada": "Ottawa",
-    "Italy": "Rome",
-    "Kenya": "Nairobi",
-    "Norway": "Oslo",
-    "Peru": "Lima",
-}

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timings, medians with intervals, and Markdown tables."""
+"""What the benchmarks share: interleaved timings, intervals, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datetime import UTC
 from typing import TypeVar
 
 import numpy as np
+from scipy.stats import t as student  # type: ignore[import-untyped]  # ships no stubs
 
 from store.clock import SystemClock
 from store.records import FloatArray
@@ -61,6 +62,16 @@ def median_with_interval(values: FloatArray) -> tuple[float, float, float]:
     low = max(0, math.floor(len(ranked) / 2 - half))
     high = min(len(ranked) - 1, math.ceil(len(ranked) / 2 + half) - 1)
     return float(np.median(ranked)), float(ranked[low]), float(ranked[high])
+
+
+def mean_with_interval(values: Sequence[float] | FloatArray) -> tuple[float, float, float]:
+    """Return the mean of two or more independent runs and the ends of its 95 % interval, Student's:
+    runs are few, and a normal one would be too narrow.
+    """
+    runs = np.asarray(values, dtype=np.float64)
+    mean, n = float(runs.mean()), len(runs)
+    half = float(student.ppf(0.975, n - 1)) * float(runs.std(ddof=1)) / math.sqrt(n)
+    return mean, mean - half, mean + half
 
 
 def heading(command: str) -> str:

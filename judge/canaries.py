@@ -26,7 +26,7 @@ GIBBERISH_WORSE = 0.9
 READ = 0.9
 """Share of a run's canaries that must be read before it speaks for a judge."""
 DUPLICATES = 5
-_COUNTRIES = (
+COUNTRIES = (
     ("France", "Paris", "Lyon"),
     ("Japan", "Tokyo", "Osaka"),
     ("Egypt", "Cairo", "Luxor"),
@@ -36,7 +36,8 @@ _COUNTRIES = (
     ("Norway", "Oslo", "Bergen"),
     ("Peru", "Lima", "Cusco"),
 )
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+"""Country, its capital, and another city of it."""
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 class Kind(StrEnum):
@@ -173,13 +174,13 @@ def _exercise(rng: np.random.Generator) -> tuple[str, str, str]:
         case 0:
             return f"What is {a} + {b}?", f"{a} + {b} = {a + b}", f"{a} + {b} = {a + b + 10}"
         case 1:
-            country, capital, other = _COUNTRIES[int(rng.integers(len(_COUNTRIES)))]
+            country, capital, other = COUNTRIES[int(rng.integers(len(COUNTRIES)))]
             asked = f"What is the capital of {country}? (Question {a * b})"
             return asked, f"The capital of {country} is {capital}.", f"It is {other}."
         case 2:
-            day = int(rng.integers(len(_DAYS)))
-            asked = f"Which weekday comes after {_DAYS[day]}? (Question {a * b})"
-            return asked, f"{_DAYS[(day + 1) % 7]} comes after it.", f"{_DAYS[(day + 3) % 7]}."
+            day = int(rng.integers(len(DAYS)))
+            asked = f"Which weekday comes after {DAYS[day]}? (Question {a * b})"
+            return asked, f"{DAYS[(day + 1) % 7]} comes after it.", f"{DAYS[(day + 3) % 7]}."
         case 3:
             c = a + b
             return f"Which number is greater, {a} or {c}?", f"{c} is greater.", f"{a} is greater."

@@ -36,9 +36,14 @@ def normalised(text: str) -> str:
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
 
 
-def _band_key(text: str) -> str:
+def sketch(text: str, *, size: int) -> MinHash:
+    """Return the MinHash of ``size`` values over a text's shingles of three words."""
     words = normalised(text).split(" ")[:_MAX_SHINGLES]
     shingles = {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
-    minhash = MinHash(num_perm=_BAND_ROWS, seed=1)
-    minhash.update_batch([s.encode() for s in sorted(shingles)])
-    return bytes(minhash.digest().tobytes()).hex()[:32]
+    made = MinHash(num_perm=size, seed=1)
+    made.update_batch([s.encode() for s in sorted(shingles)])
+    return made
+
+
+def _band_key(text: str) -> str:
+    return bytes(sketch(text, size=_BAND_ROWS).digest().tobytes()).hex()[:32]

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ingest.local import BATCH, LocalLoop, Served
 from judge.recorded import RecordedJudge
 from online.chance import draw
 from online.recorded import RecordedTraffic
-from store.records import ExpertId, ExpertStatus, FloatArray, Price, RequestId
+from store.records import ExpertId, ExpertStatus, Price, RequestId
 from tests.unit.loop_fakes import (
     QUALITY,
     SMALL,
@@ -137,11 +135,3 @@ def drawn(found: Run, quota: float) -> set[RequestId]:
     """Return the requests whose own draw falls into the quota, whoever served them."""
     ids = [one.decision.request_id for one in found.served]
     return {request_id for request_id in ids if draw("ramp", request_id) < quota}
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return a mean and the ends of its 95 % interval over independent runs."""
-    found: FloatArray = np.array(values, dtype=np.float64)
-    half = 1.96 * float(found.std(ddof=1)) / np.sqrt(len(found)) if len(found) > 1 else 0.0
-    mean = float(found.mean())
-    return mean, mean - half, mean + half

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.timing import mean_with_interval
 from online import learn
 from online.chance import draw
 from recalibrate import inputs, lifecycle
@@ -25,7 +26,6 @@ from tests.newcomers import (
     WINDOW,
     Run,
     drawn,
-    interval,
     joined,
     of_newcomer,
     recorded,
@@ -92,7 +92,7 @@ def test_a_better_and_cheaper_newcomer_has_more_than_half_its_natural_share_in_3
     """
     found = shares(SEEDS[:4])
     assert min(found) > 0.5
-    assert interval(found)[1] > 0.5
+    assert mean_with_interval(found)[1] > 0.5
 
 
 def test_a_newcomer_that_is_never_certified_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def added_regret(seed: int, **changes: Any) -> float:
 
 
 def test_a_copy_of_an_expert_does_not_change_the_regret() -> None:
-    _, low, high = interval([added_regret(seed) for seed in SEEDS])
+    _, low, high = mean_with_interval([added_regret(seed) for seed in SEEDS])
     assert -HARM < low <= high < HARM
 
 
@@ -122,5 +122,5 @@ def test_a_copy_by_the_judge_s_word_alone_does() -> None:
         lying = joined(seed, USELESS, price=0.19, judged=recorded(seed, None))
         without = joined(seed, None, stays_out=True)
         found.append(regret(lying.served[SETTLED:]) - regret(without.served[SETTLED:]))
-    assert interval(found)[1] > HARM
+    assert mean_with_interval(found)[1] > HARM
     assert max(found) > ALPHA
