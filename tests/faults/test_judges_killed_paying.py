@@ -39,11 +39,12 @@ CALL, TASK = 1_000, 8_000
 """Micro-dollars: of a call, and the most that a request with one expert can cost."""
 CALL_S = 0.003
 WORKERS, PROCESSES = 3, 2
-KILLS = 6
+KILLS, ROUND = 6, 30 * CALL
+"""What each kill's round may spend more: a bound used up on a slow machine would end the calls."""
 LONGEST_LIFE_S = 0.25
 """From its first call on."""
 REQUESTS = 120
-LIMIT = 160 * CALL
+LIMIT = KILLS * ROUND
 LEASE_S, RETRY_AFTER_S, LOOK_AGAIN_S = 1.0, 0.1, 0.3
 """Only time is shortened."""
 REST = 15
@@ -153,6 +154,10 @@ def has_called(book: Path, before: int) -> bool:
     return billed(book).total() > before
 
 
+def has_settled(ledger: Ledger, under_way: int) -> bool:
+    return spent(ledger)[1] == under_way
+
+
 def at_rest(ledger: Ledger) -> tuple[int, int]:
     """Return what is used and under way once nobody can pay for another task any more."""
     seen: list[tuple[int, int]] = []
@@ -205,35 +210,38 @@ def test_processes_killed_at_random_never_overspend(
     rng = random.Random(SEED)  # noqa: S311
     book = tmp_path / "book"
     fill(postgres_ledger, REQUESTS)
-    allow(postgres_ledger, LIMIT)
     running: list[RoleProcess] = []
     for kill in range(KILLS):
         while len(running) < PROCESSES:
             running.append(start(database_url, book, workers=WORKERS))
         before = billed(book).total()
+        allow(postgres_ledger, (kill + 1) * ROUND)
         until(partial(has_called, book, before), what="call", limit_s=PATIENCE_S, every_s=0.01)
         time.sleep(rng.uniform(0.0, LONGEST_LIFE_S))
         victim = running.pop(rng.randrange(len(running)))
         victim.kill()
         victim.wait(PATIENCE_S)
         used, _ = spent(postgres_ledger)
-        assert used <= LIMIT, kill
+        assert used <= (kill + 1) * ROUND, kill
     running.append(start(database_url, book, workers=WORKERS))
     used, under_way = at_rest(postgres_ledger)
     calls = billed(book).total()
     assert calls * CALL <= used <= LIMIT
     assert used > LIMIT - TASK, "and it was used up"
-    assert 0 < under_way <= (KILLS * WORKERS) * TASK
+    assert under_way <= (KILLS * WORKERS) * TASK
     done = check_done(postgres_ledger)
     assert 0 < len(done) < REQUESTS
     allow(postgres_ledger, 10 * LIMIT)
     until(lambda: not open_tasks(postgres_ledger), what="end", limit_s=PATIENCE_S)
+    # A worker settles after its task is done.
+    settled = partial(has_settled, postgres_ledger, under_way)
+    until(settled, what="settlement of all but the dead", limit_s=PATIENCE_S)
     for one in running:
         one.kill()
         one.wait(PATIENCE_S)
     dead = {str(one.request_id) for one in tasks(postgres_ledger, TaskStatus.DEAD)}
     assert len(check_done(postgres_ledger) | dead) == REQUESTS
     used, still = spent(postgres_ledger)
-    assert still == under_way, "all but the dead have settled"
+    assert still == under_way
     lost = billed(book).total() * CALL - (used - still)
     assert 0 <= lost <= still, "what was called and not settled is among what they had reserved"

@@ -22,7 +22,12 @@ from tests.contract.kafka_fixtures import settings_of
 from tests.faults.site import ROLES, Site
 from tests.integration.composed import ROOT
 
-pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # some twenty programs start: two minutes on a quiet machine
+]
 EARLIER = "324c54d47b3c"
 """The version that upgrades are tested from; move it with each release."""
 PHASE = 30
