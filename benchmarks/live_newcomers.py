@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from benchmarks.areas import RESAMPLES, aiq, areas, choices, points, qnc, resampled, zero_router
 from benchmarks.newcomer_methods import FIXED, METHODS
-from benchmarks.newcomer_sets import FILES, ROUTERBENCH, TEST, Recorded, read
+from benchmarks.newcomer_sets import ALPACA, FILES, MMLU, ROUTERBENCH, TEST, Recorded, read
 from benchmarks.newcomer_split import PROBES, TRAINED_ON, Maps, Split, clustered, drawn
 from benchmarks.timing import heading, table
 from online.cost_spectrum import Spectrum
 from store.records import FloatArray
 
 DATA = Path("..") / "shared" / "data"
+SETS = (MMLU, ALPACA, ROUTERBENCH)
 SPLITS = 5
 SHOWN = 64
 """Probes at which AIQ, QNC and peak are shown."""
@@ -58,11 +59,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="where the Parquet files are")
     data = parser.parse_args().data
     print(heading("python -m benchmarks.live_newcomers"))
-    missing = [f for files in FILES.values() for f in files if not (data / f).is_file()]
+    missing = [f for name in SETS for f in FILES[name] if not (data / f).is_file()]
     if missing:
         print(f"\nSkipped: no {', '.join(missing)} in {data}; name their directory with --data.")
         return
-    for name in FILES:
+    for name in SETS:
         recorded = read(data, name)
         maps = clustered(recorded)
         print(newcomers(recorded, maps), flush=True)

@@ -1,7 +1,7 @@
 """Recorded experts on recorded prompts, split so that near-duplicates stay together.
 
-Reads ``mmlupro``, ``routerbench_subset`` and ``alpacaeval_*`` (Parquet; not part of this
-repository) with their vectors in ``embeddings/*.npz``.
+Reads ``mmlupro``, ``routerbench_subset``, ``paretobandit4`` and ``alpacaeval_*`` (Parquet; not part
+of this repository) with their vectors in ``embeddings/*.npz``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from online.folds import fold_of, group_of, sketch
 from store.records import Float32Array, FloatArray
 
 MMLU, ALPACA, ROUTERBENCH = "mmlupro", "alpacaeval", "routerbench_subset"
+PARETO = "paretobandit4"
 FILES = {
     MMLU: ("mmlupro.parquet", "embeddings/mmlupro.npz"),
     ALPACA: (
@@ -27,6 +28,7 @@ FILES = {
         "embeddings/alpacaeval_pairs.npz",
     ),
     ROUTERBENCH: ("routerbench_subset.parquet", "embeddings/routerbench_subset.npz"),
+    PARETO: ("paretobandit4.parquet", "embeddings/paretobandit4.npz"),
 }
 JUDGE, BASELINE = "gpt4", "text_davinci_003"
 DUPLICATE = 0.8

@@ -45,8 +45,10 @@ def fit_centroids(
     return np.stack(fitted).astype(np.float32)
 
 
-def membership(embeddings: npt.NDArray[np.floating], centroids: Float32Array) -> FloatArray:
-    """Return float64[..., k]: softmax of ``SHARPNESS`` times the cosine to each centroid.
+def membership(
+    embeddings: npt.NDArray[np.floating], centroids: Float32Array, *, sharpness: float = SHARPNESS
+) -> FloatArray:
+    """Return float64[..., k]: softmax of ``sharpness`` times the cosine to each centroid.
 
     ``embeddings`` is [n, d] with centroids [k, d], or [d] with centroids [5, k, d] (all folds'
     memberships of one prompt).
@@ -55,5 +57,5 @@ def membership(embeddings: npt.NDArray[np.floating], centroids: Float32Array) ->
         cosines = centroids.astype(np.float64) @ embeddings.astype(np.float64)
     else:
         cosines = embeddings.astype(np.float64) @ centroids.astype(np.float64).T
-    weights = np.exp(SHARPNESS * (cosines - cosines.max(axis=-1, keepdims=True)))
+    weights = np.exp(sharpness * (cosines - cosines.max(axis=-1, keepdims=True)))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))

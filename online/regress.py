@@ -1,0 +1,207 @@
+"""CARGO's regressors of judged quality, learnt one label at a time (arXiv 2509.14899).
+
+The paper fits a random forest on the embedding and fits it anew for new data. Ours is a ridge
+regression (which the paper's code compares, too) on soft memberships in fixed clusters: the sums
+that it is solved from take a label in as a rank-one update, so learning label by label *is* the
+fit to all of them. Memberships instead of the embedding, or of a random projection of it, because a
+label then moves the scores of prompts like its own and hardly any other's (DESIGN.md, 44).
+
+Labels are forgotten geometrically and weighted by 1/π. A regressor for each category is shrunk to
+the one over all: s = w s_c + (1 − w) s_all, w = n_c / (n_c + n_0) (algorithms.md 1.7, rule 5).
+
+Not part of a routing state yet: nothing here is read when a request is routed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from online.clusters import membership
+from store.records import Float32Array, FloatArray
+
+FEATURES = 64
+"""Clusters whose memberships are the features; ``clusters.fit_centroids`` makes them."""
+SHARPNESS = 8.0
+"""Inverse temperature of the memberships: softer than the tables', for ridge takes them apart."""
+RIDGE = 1.0
+FORGETTING = 0.999
+"""Weight of a judged request relative to the next one, as in the tables."""
+PRIOR_LABELS = 1_000.0
+"""n_0: effective labels with which a category's regressor counts as much as the one over all."""
+NOTHING_KNOWN = 0.5
+_RESCALE_AT = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class RegressorModel:
+    """What was learnt, frozen. C categories, the last of them unknown; K features; M experts."""
+
+    centroids: Float32Array
+    """float32[K, d], unit rows."""
+    weights: FloatArray
+    """float64[C, K, M]: both regressors and their mixture, in one linear map for each category."""
+    evidence: FloatArray
+    """float64[M]: effective labels behind an expert; 0 means that its score says nothing."""
+
+
+def score(
+    model: RegressorModel,
+    embeddings: npt.NDArray[np.floating],
+    categories: npt.NDArray[np.int64],
+) -> FloatArray:
+    """Return float64[n, M] in [0, 1]: predicted quality of float[n, d] unit rows.
+
+    Parameters
+    ----------
+    categories
+        int64[n]: each prompt's, from ``categories.Categories.of``.
+    """
+    features = membership(embeddings, model.centroids, sharpness=SHARPNESS)
+    scores = np.empty((len(features), model.weights.shape[2]))
+    for category in np.unique(categories):
+        rows = categories == category
+        scores[rows] = features[rows] @ model.weights[category]
+    return np.clip(scores, 0.0, 1.0)
+
+
+class Regressors:
+    """The sums of one excluded fold's labels: what all its regressors are solved from.
+
+    An expert's labels are not another's, so each would need a Gram matrix of its own; but experts
+    that were always judged together have the same one. They share it until a label parts them. The
+    one over all categories is the sum of theirs, so that a label is added once.
+
+    Parameters
+    ----------
+    centroids
+        float32[K, d], unit rows or zero ones, fitted without the excluded fold.
+    experts
+        How many there are at the start; ``join`` adds one.
+    categories
+        How many there are, the unknown last: it has no regressor of its own, for its prompts are
+        alike in nothing but being far from the others.
+    """
+
+    def __init__(self, centroids: Float32Array, *, experts: int, categories: int) -> None:
+        k = len(centroids)
+        self._centroids = centroids
+        self._grams = [np.zeros((categories, k, k))]
+        self._gram_of = [0] * experts
+        self._moments = np.zeros((categories, k, experts))
+        self._one = 1.0
+        """The weight, in the sums, of a label that is learnt now and has weight one."""
+
+    def join(self) -> int:
+        """Add an expert without labels and return its column; no other's weights change."""
+        self._grams.append(np.zeros_like(self._grams[0]))
+        self._gram_of.append(len(self._grams) - 1)
+        self._moments = np.concatenate(
+            [self._moments, np.zeros_like(self._moments, shape=(*self._moments.shape[:2], 1))],
+            axis=2,
+        )
+        return len(self._gram_of) - 1
+
+    def learn(
+        self,
+        embedding: npt.NDArray[np.floating],
+        category: int,
+        known: Mapping[int, float],
+        *,
+        weight: float,
+    ) -> None:
+        """Take in one judged request; everything learnt before counts ``FORGETTING`` times as much.
+
+        Parameters
+        ----------
+        embedding
+            float[d], unit length.
+        known
+            Judged quality in [0, 1] by column; experts that were not judged are absent.
+        weight
+            1/π, stabilised and capped by the caller.
+        """
+        self._age()
+        features = membership(embedding[None], self._centroids, sharpness=SHARPNESS)[0]
+        weighted = (weight * self._one) * features
+        square = np.outer(weighted, features)
+        for gram in self._shared_by(known):
+            self._grams[gram][category] += square
+        self._moments[category][:, [*known]] += np.outer(weighted, [*known.values()])
+
+    def frozen(self) -> RegressorModel:
+        """Return the model as it stands; solved here, not when a label is learnt."""
+        evidence = self._moments.shape[2] * [0.0]
+        for column, gram in enumerate(self._gram_of):
+            evidence[column] = float(self._grams[gram].sum() / self._one)
+        weights = self.weights(range(len(self._moments)))
+        return RegressorModel(self._centroids, weights, np.array(evidence))
+
+    def weights(self, categories: Sequence[int]) -> FloatArray:
+        """Return float64[len(categories), K, M]: the maps of these categories alone, solved now."""
+        _, k, experts = self._moments.shape
+        made = np.empty((len(categories), k, experts))
+        gram_of = np.array(self._gram_of)
+        for number in np.unique(gram_of):
+            columns = np.flatnonzero(gram_of == number)
+            made[:, :, columns] = self._solved(int(number), columns, categories)
+        return made
+
+    def _solved(
+        self, number: int, columns: npt.NDArray[np.intp], categories: Sequence[int]
+    ) -> FloatArray:
+        grams = self._grams[number] / self._one
+        moments = self._moments[:, :, columns] / self._one
+        unknown = len(grams) - 1
+        over_all = solved(grams.sum(axis=0), moments.sum(axis=0))
+        made = np.empty((len(categories), *over_all.shape))
+        for place, category in enumerate(categories):
+            labels = 0.0 if category == unknown else grams[category].sum()
+            share = labels / (labels + PRIOR_LABELS)
+            own = solved(grams[category], moments[category]) if share > 0.0 else over_all
+            made[place] = share * own + (1.0 - share) * over_all
+        return made
+
+    def _age(self) -> None:
+        """Forget: a label's weight grows instead of all the sums' shrinking at every label."""
+        self._one /= FORGETTING
+        if self._one > _RESCALE_AT:
+            self._grams = [gram / self._one for gram in self._grams]
+            self._moments /= self._one
+            self._one = 1.0
+
+    def _shared_by(self, known: Mapping[int, float]) -> set[int]:
+        """Return the Gram matrices of exactly these experts, parted from the others' if need be."""
+        for number in {self._gram_of[column] for column in known}:
+            sharing = [c for c, held in enumerate(self._gram_of) if held == number]
+            if any(column not in known for column in sharing):
+                self._grams.append(self._grams[number].copy())
+                for column in sharing:
+                    if column in known:
+                        self._gram_of[column] = len(self._grams) - 1
+        return {self._gram_of[column] for column in known}
+
+
+def solved(gram: FloatArray, moments: FloatArray) -> FloatArray:
+    """Return float64[K, M]: ridge weights of quality on memberships, around the expert's own mean.
+
+    Memberships sum to one, so the Gram matrix's sums are the labels, by cluster and in all, and the
+    mean can be added to every weight. Without labels every weight is ``NOTHING_KNOWN``.
+
+    Parameters
+    ----------
+    gram
+        float64[K, K]: Σ w φ φᵀ.
+    moments
+        float64[K, M]: Σ w φ q.
+    """
+    labels = gram.sum()
+    if labels == 0.0:
+        return np.full(moments.shape, NOTHING_KNOWN)
+    mean = moments.sum(axis=0) / labels
+    ridge = gram + RIDGE * np.eye(len(gram))
+    away = np.linalg.solve(ridge, moments - gram.sum(axis=1)[:, None] * mean)
+    return np.asarray(mean + away)
