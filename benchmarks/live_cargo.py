@@ -77,8 +77,8 @@ def exact(drawn: dict[str, list[Stream]]) -> str:
                 (
                     f"`{name}`",
                     f"{count:,}",
-                    f"{100 * away.mean():.10f} %",
-                    f"{100 * away.max():.10f} %",
+                    f"{100 * away.mean():.1e} %",
+                    f"{100 * away.max():.1e} %",
                     verdict(100 * away.mean(), EXACT),
                 )
             )

@@ -31,7 +31,8 @@ RIDGE = 1.0
 FORGETTING = 0.999
 """Weight of a judged request relative to the next one, as in the tables."""
 PRIOR_LABELS = 1_000.0
-"""n_0: effective labels with which a category's regressor counts as much as the one over all."""
+"""n_0: effective labels with which a category's regressor counts as much as the one over all. Any
+larger number does as well on the prompts that it was chosen on (DESIGN.md, 44)."""
 NOTHING_KNOWN = 0.5
 _RESCALE_AT = 1e6
 
@@ -134,11 +135,9 @@ class Regressors:
 
     def frozen(self) -> RegressorModel:
         """Return the model as it stands; solved here, not when a label is learnt."""
-        evidence = self._moments.shape[2] * [0.0]
-        for column, gram in enumerate(self._gram_of):
-            evidence[column] = float(self._grams[gram].sum() / self._one)
+        evidence = np.array([self._grams[gram].sum() for gram in self._gram_of]) / self._one
         weights = self.weights(range(len(self._moments)))
-        return RegressorModel(self._centroids, weights, np.array(evidence))
+        return RegressorModel(self._centroids, weights, evidence)
 
     def weights(self, categories: Sequence[int]) -> FloatArray:
         """Return float64[len(categories), K, M]: the maps of these categories alone, solved now."""

@@ -81,6 +81,9 @@ LIGHT_ENTRIES = {
     "online.footprint": HEAVY,
     "online.fingerprint": HEAVY,
     "online.local_lm": HEAVY,
+    # Nor do scores and categories, nor learning them label by label.
+    "online.regress": HEAVY,
+    "online.categories": HEAVY,
     # Placing a prompt needs no torch, only training does.
     "online.cost_spectrum": HEAVY - {"faiss", "scipy"},
     # A process that only serves never needs these; the rest it needs at once.
