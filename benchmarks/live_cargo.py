@@ -219,3 +219,7 @@ def weight() -> str:
         f"\n{EXPERTS[-1]} experts, {FOLDS} excluded folds, {len(NAMES)} categories, {FEATURES}"
         " features, computed:\n" + table(columns, [row])
     )
+
+
+if __name__ == "__main__":
+    main()
