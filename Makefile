@@ -103,7 +103,7 @@ bench-judge: $(INSTALLED) ## Take the judge's figures anew, into docs/judging.md
 
 bench-live: $(INSTALLED) ## Take the figures of experts that join anew, into docs/experts.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.figures live_newcomers live_descriptors \
-		live_joining live_index live_cargo
+		live_joining live_index live_cargo live_gap
 
 soak: $(INSTALLED) ## Watch memory, queues and latencies under steady load: make soak MINUTES=30
 	$(BIN)/python -m benchmarks.soak $(MINUTES)

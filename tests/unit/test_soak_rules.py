@@ -39,7 +39,10 @@ def test_a_queue_that_gains_two_messages_a_minute_grows() -> None:
 
 
 JUDGES = ("judge_replay", "judge_strength", "judge_noise", "judge_canaries", "judge_queue")
-LIVE = ("live_newcomers", "live_descriptors", "live_joining", "live_index", "live_cargo")
+LIVE = (
+    *("live_newcomers", "live_descriptors", "live_joining", "live_index"),
+    *("live_cargo", "live_gap"),
+)
 
 
 @pytest.mark.parametrize(
