@@ -41,7 +41,10 @@ HOMES = {
     "regex": ("judge/patterns.py",),
     "river": ("online/cargo.py", "online/comparator.py"),
     "safetensors": ("online/snapshot.py", "recalibrate/scoring.py"),
-    "scipy": ("judge/intervals.py", "online/isotonic.py", "recalibrate/realised.py"),
+    "scipy": (
+        *("judge/intervals.py", "online/isotonic.py"),
+        *("recalibrate/pac.py", "recalibrate/realised.py"),
+    ),
     "sentence_transformers": ("online/encode.py",),
     "sklearn": ("online/clusters.py",),
     "sqlalchemy": ("store/postgres/*",),

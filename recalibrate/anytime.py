@@ -1,0 +1,118 @@
+"""Mode ``anytime``: λ that may be asked for after every label.
+
+Active, anytime-valid risk-controlling prediction sets (Xu, Karampatziakis, Mineiro, NeurIPS 2024,
+arXiv 2406.10490; algorithms.md 3.9): one betting process per threshold against "risk(λ) >= α",
+
+    W_t(λ) = min(W_{t-1}(λ) · (1 + b_t(λ) (α − L_t(λ))), cap),    0 <= b_t <= 1 / (2 (1 − α)),
+
+b_t from earlier labels only. Certified is every λ at and above which all processes stand at 1/δ.
+For a loss that does not rise with λ, a wrong λ needs the process of the largest wrong one to get
+there, so by Ville's inequality P(ever certified, though its risk is above α) <= δ: over all labels
+and looks at once, without a correction for the number of thresholds.
+
+Assumptions: one frozen scorer, i.i.d. labels of fold 0 behind the watermark, a monotone loss. A new
+scorer or a new π_min begins every process anew, at ``version_delta``.
+
+Departures: labels are thinned to a uniform sample instead of weighted (no 1/π that would shrink the
+bets; unlabelled requests need not be stored); certification is live and wealth is capped, so that a
+λ that has become wrong loses its certificate. Truncating keeps the inequality; what is said under
+drift is simulation, no theorem.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from recalibrate.controller import Threshold, Window
+from recalibrate.grid import check_grid, losses_on, thinned
+from recalibrate.pac import check_level
+from store.records import FloatArray, Reason
+
+CAP = 10.0
+"""Times 1/δ: the most wealth that later losses have to undo."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BettingProcesses:
+    """Controller of mode ``anytime``.
+
+    Parameters
+    ----------
+    alpha
+        Risk target in (0, 1).
+    delta
+        In (0, 1): chance that any λ ever published for this scorer misses the target.
+    grid
+        float64[G], strictly falling, from ``grid.score_grid``; fixed as long as the scorer is.
+
+    Raises
+    ------
+    ValueError
+        A parameter is outside its range.
+    """
+
+    alpha: float
+    delta: float
+    grid: FloatArray
+
+    def __post_init__(self) -> None:
+        check_level(self.alpha, self.delta)
+        check_grid(self.grid)
+
+    def threshold(self, window: Window) -> Threshold:
+        losses = losses_on(self.grid, thinned(window))
+        n = losses.shape[1]
+        if not n:
+            return Threshold.safe(Reason.SAFE_COLD, "no labels yet")
+        wealth = final_wealth(losses, self.alpha, cap=CAP / self.delta)
+        certified = int(np.argmin(np.append(wealth >= 1.0 / self.delta, False)))
+        if not certified:
+            return Threshold.safe(
+                Reason.SAFE_INFEASIBLE,
+                f"evidence {wealth[0]:.3g} of {1.0 / self.delta:.3g} at the safest threshold",
+                effective_labels=float(n),
+            )
+        return Threshold(
+            value=float(self.grid[certified - 1]),
+            effective_labels=float(n),
+            weighted_risk=float(losses[certified - 1].mean()),
+            safe_reason=None,
+            detail=f"{n} of {len(window)} labels after thinning",
+        )
+
+
+def final_wealth(losses: FloatArray, alpha: float, *, cap: float) -> FloatArray:
+    """Return float64[G]: each threshold's process after all labels.
+
+    Parameters
+    ----------
+    losses
+        float64[G, n] in [0, 1], columns in ledger order.
+    cap
+        Where wealth is cut off, above 1.
+    """
+    gains = alpha - losses
+    bets = _bets(gains, largest=0.5 / (1.0 - alpha))
+    path = np.cumsum(np.log1p(bets * gains), axis=1)
+    # Cutting off at every step takes away, in all, the furthest that the uncut path ever went over.
+    cut = np.maximum((path - math.log(cap)).max(axis=1), 0.0)
+    return np.asarray(np.exp(path[:, -1] - cut))
+
+
+def _bets(gains: FloatArray, *, largest: float) -> FloatArray:
+    """Return float64[G, n]: Σ g / (Σ g + Σ g²) of the labels before, clipped (the paper's bet)."""
+    total = np.cumsum(gains, axis=1) - gains
+    squares = np.cumsum(gains**2, axis=1) - gains**2
+    positive = total > 0.0
+    share = np.divide(total, total + squares, out=np.zeros_like(total), where=positive)
+    return np.minimum(share, largest)
+
+
+def version_delta(delta: float, version: int) -> float:
+    """Return δ of the k-th scorer, 6 δ / (π² k²): over all versions they add up to δ."""
+    if version < 1:
+        raise ValueError(f"versions count from 1, got {version}")
+    return 6.0 * delta / (math.pi * version) ** 2
