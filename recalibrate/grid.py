@@ -18,8 +18,9 @@ def score_grid(scores: FloatArray) -> FloatArray:
     Parameters
     ----------
     scores
-        Finite scores in [0, 1] of requests without labels, or of those that trained the scorer;
-        never of the labels that are to be tested, whose own scores would make the grid data.
+        Finite scores of requests without labels, or of those that trained the scorer, cut to
+        [0, 1] (jitter may leave it); never of the labels that are to be tested, whose own scores
+        would make the grid data.
 
     Raises
     ------
@@ -28,7 +29,7 @@ def score_grid(scores: FloatArray) -> FloatArray:
     """
     if not scores.size:
         raise ValueError("a grid needs at least one score")
-    quantiles = np.quantile(scores, np.linspace(1.0, 0.0, MOST - 1))
+    quantiles = np.quantile(np.clip(scores, 0.0, 1.0), np.linspace(1.0, 0.0, MOST - 1))
     return np.unique(np.append(quantiles, 0.0))[::-1]
 
 
@@ -44,11 +45,13 @@ def thinned(window: Window) -> Losses:
 
     What is left is a sample whose chance does not depend on the prompt, so that its plain mean is
     that of the traffic and exact tests need no weights. The draws come from a fixed stream by
-    position: independent of every label, and the same in a replay. A change of π_min draws the
-    window anew: a process that runs on has to begin again with it.
+    position: independent of every label, and the same in a replay of a window that only grows. One
+    that loses its oldest labels, or whose smallest π falls, is drawn anew: a process over it has to
+    begin again. Labels from settings with a smaller π lower π_min.
     """
+    least = min(window.minimum_inclusion, float(window.inclusion_probability.min(initial=1.0)))
     draws = np.random.default_rng(_SEED).random(len(window))
-    kept = draws * window.inclusion_probability < window.minimum_inclusion
+    kept = draws * window.inclusion_probability < least
     losses = window.losses
     return Losses(points=losses.points[kept], drops=losses.drops[kept], floor=losses.floor[kept])
 

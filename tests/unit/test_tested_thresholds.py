@@ -48,6 +48,12 @@ def test_a_grid_falls_from_the_largest_score_to_0_and_is_short() -> None:
         score_grid(np.array([]))
 
 
+def test_scores_that_jitter_moved_out_of_their_range_make_a_grid_too() -> None:
+    grid = score_grid(np.array([1.0 + 1e-9, 0.5, -1e-9]))
+    assert (grid[0], grid[-1]) == (1.0, 0.0)
+    FixedSequence(alpha=0.1, delta=0.1, grid=grid)
+
+
 @MODES
 @pytest.mark.parametrize(
     "grid", [[], [0.3, 0.6], [0.3, 0.3], [1.1, 0.0], [0.5, -0.1], [np.nan], [[0.5]]]
@@ -71,6 +77,20 @@ def test_thinning_keeps_the_share_that_a_constant_probability_would() -> None:
     assert 400 < len(kept) - 500 < 600
     whole = labels(some(50, 0.5))
     assert np.array_equal(thinned(whole).points, whole.losses.points)
+
+
+def test_labels_less_likely_than_the_settings_give_now_are_not_too_many() -> None:
+    pi = np.repeat([0.02, 0.2], [500, 5_000])
+    worst = np.linspace(0.0, 0.99, 5_500)
+    now = thinned(labels(worst, pi=pi, minimum=0.1)).points
+    assert np.array_equal(now, thinned(labels(worst, pi=pi, minimum=0.02)).points)
+
+
+def test_a_window_that_grows_keeps_what_it_kept() -> None:
+    whole, pi = np.linspace(0.0, 0.99, 400), np.tile([0.1, 0.4], 200)
+    more = thinned(labels(whole, pi=pi, minimum=0.1)).points
+    fewer = thinned(labels(whole[:300], pi=pi[:300], minimum=0.1)).points
+    assert np.array_equal(more[: len(fewer)], fewer)
 
 
 def test_a_fixed_sequence_stops_at_the_first_threshold_that_is_not_rejected() -> None:
