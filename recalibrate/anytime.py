@@ -27,8 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recalibrate.controller import Threshold, Window
-from recalibrate.grid import check_grid, losses_on, thinned
-from recalibrate.pac import check_level
+from recalibrate.grid import Levels, losses_on, thinned
 from store.records import FloatArray, Reason
 
 CAP = 10.0
@@ -36,51 +35,20 @@ CAP = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BettingProcesses:
-    """Controller of mode ``anytime``.
-
-    Parameters
-    ----------
-    alpha
-        Risk target in (0, 1).
-    delta
-        In (0, 1): chance that any λ ever published for this scorer misses the target.
-    grid
-        float64[G], strictly falling, from ``grid.score_grid``; fixed as long as the scorer is.
-
-    Raises
-    ------
-    ValueError
-        A parameter is outside its range.
-    """
-
-    alpha: float
-    delta: float
-    grid: FloatArray
-
-    def __post_init__(self) -> None:
-        check_level(self.alpha, self.delta)
-        check_grid(self.grid)
+class BettingProcesses(Levels):
+    """Controller of mode ``anytime``; its grid stays as long as the scorer does."""
 
     def threshold(self, window: Window) -> Threshold:
         losses = losses_on(self.grid, thinned(window))
-        n = losses.shape[1]
-        if not n:
+        if not losses.shape[1]:
             return Threshold.safe(Reason.SAFE_COLD, "no labels yet")
-        wealth = final_wealth(losses, self.alpha, cap=CAP / self.delta)
-        certified = int(np.argmin(np.append(wealth >= 1.0 / self.delta, False)))
-        if not certified:
-            return Threshold.safe(
-                Reason.SAFE_INFEASIBLE,
-                f"evidence {wealth[0]:.3g} of {1.0 / self.delta:.3g} at the safest threshold",
-                effective_labels=float(n),
-            )
-        return Threshold(
-            value=float(self.grid[certified - 1]),
-            effective_labels=float(n),
-            weighted_risk=float(losses[certified - 1].mean()),
-            safe_reason=None,
-            detail=f"{n} of {len(window)} labels after thinning",
+        enough = 1.0 / self.delta
+        wealth = final_wealth(losses, self.alpha, cap=CAP * enough)
+        return self.lowest(
+            wealth >= enough,
+            losses,
+            window=window,
+            hopeless=f"evidence {wealth[0]:.3g} of {enough:.3g} at the safest threshold",
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from store.records import SAFE, FloatArray, Reason
 
@@ -23,11 +24,18 @@ class Losses:
     """float64[n, J] >= 0: by how much."""
     floor: FloatArray
     """float64[n] in [0, 1]: what no λ can remove (0 unless a fixed gate serves on its own)."""
+    is_binary: bool
+    """Whether the loss's definition, not what these labels happen to show, allows only 0 and 1."""
 
     def at(self, threshold: float) -> FloatArray:
         """Return float64[n]: each label's loss at λ."""
         above = self.points > threshold
         return np.asarray(self.floor + np.where(above, self.drops, 0.0).sum(axis=1))
+
+    def __getitem__(self, kept: slice | npt.NDArray[np.bool_]) -> Losses:
+        """Return the losses of some labels, in the same order."""
+        points, drops, floor = self.points[kept], self.drops[kept], self.floor[kept]
+        return replace(self, points=points, drops=drops, floor=floor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

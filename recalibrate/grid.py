@@ -1,15 +1,66 @@
-"""What tests of one λ after another need: a grid without labels, and labels without bias."""
+"""λ by testing one threshold after another: a grid without labels, labels without bias."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from recalibrate.controller import Losses, Window
-from store.records import FloatArray
+from recalibrate.controller import Losses, Threshold, Window
+from recalibrate.losses import BoolArray
+from store.records import FloatArray, Reason
 
 MOST = 200
 """Thresholds on a grid (promise.md section 2)."""
 _SEED = 20_261_201
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Levels:
+    """What modes ``pac`` and ``anytime`` share: parameters, and λ from the thresholds' tests.
+
+    Parameters
+    ----------
+    alpha, delta
+        Risk target and the chance of missing it, both in (0, 1).
+    grid
+        float64[G], at most ``MOST`` strictly falling thresholds in [0, 1], from ``score_grid``.
+
+    Raises
+    ------
+    ValueError
+        A parameter is outside its range.
+    """
+
+    alpha: float
+    delta: float
+    grid: FloatArray
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.alpha < 1.0 and 0.0 < self.delta < 1.0):
+            raise ValueError(
+                f"alpha and delta must be in (0, 1), got {self.alpha} and {self.delta}"
+            )
+        grid = self.grid
+        inside = grid.ndim == 1 and 0 < len(grid) <= MOST and grid[-1] >= 0.0 and grid[0] <= 1.0
+        if not inside or not np.all(np.diff(grid) < 0.0):
+            raise ValueError(f"a grid has 1 to {MOST} strictly falling thresholds in [0, 1]")
+
+    def lowest(
+        self, passed: BoolArray, losses: FloatArray, *, window: Window, hopeless: str
+    ) -> Threshold:
+        """Return the last threshold before the first whose test did not pass (bool[G])."""
+        n = losses.shape[1]
+        count = int(np.argmin(np.append(passed, False)))
+        if not count:
+            return Threshold.safe(Reason.SAFE_INFEASIBLE, hopeless, effective_labels=float(n))
+        return Threshold(
+            value=float(self.grid[count - 1]),
+            effective_labels=float(n),
+            weighted_risk=float(losses[count - 1].mean()),
+            safe_reason=None,
+            detail=f"{n} of {len(window)} labels after thinning",
+        )
 
 
 def score_grid(scores: FloatArray) -> FloatArray:
@@ -33,13 +84,6 @@ def score_grid(scores: FloatArray) -> FloatArray:
     return np.unique(np.append(quantiles, 0.0))[::-1]
 
 
-def check_grid(grid: FloatArray) -> None:
-    """Raise ``ValueError`` unless thresholds fall strictly, lie in [0, 1] and are few enough."""
-    inside = grid.ndim == 1 and 0 < len(grid) <= MOST and grid[-1] >= 0.0 and grid[0] <= 1.0
-    if not inside or not np.all(np.diff(grid) < 0.0):
-        raise ValueError(f"a grid has 1 to {MOST} strictly falling thresholds in [0, 1]")
-
-
 def thinned(window: Window) -> Losses:
     """Return the losses of labels that are kept with probability π_min / π.
 
@@ -52,8 +96,7 @@ def thinned(window: Window) -> Losses:
     least = min(window.minimum_inclusion, float(window.inclusion_probability.min(initial=1.0)))
     draws = np.random.default_rng(_SEED).random(len(window))
     kept = draws * window.inclusion_probability < least
-    losses = window.losses
-    return Losses(points=losses.points[kept], drops=losses.drops[kept], floor=losses.floor[kept])
+    return window.losses[kept]
 
 
 def losses_on(grid: FloatArray, losses: Losses) -> FloatArray:

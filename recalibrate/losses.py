@@ -26,9 +26,8 @@ def worst_in_set(scores: FloatArray, acceptable: BoolArray) -> Losses:
     """
     considered = np.isfinite(scores) & ~acceptable
     worst = np.where(considered, scores, -np.inf).max(axis=1, initial=-np.inf)
-    return Losses(
-        points=worst[:, None], drops=np.ones((len(scores), 1)), floor=np.zeros(len(scores))
-    )
+    n = len(scores)
+    return Losses(points=worst[:, None], drops=np.ones((n, 1)), floor=np.zeros(n), is_binary=True)
 
 
 def set_fpr(
@@ -48,4 +47,5 @@ def set_fpr(
         gated = np.isfinite(stage_one_loss)
         drops[gated] = 0.0
         floor = np.where(gated, stage_one_loss, 0.0)
-    return Losses(points=np.where(wrong, scores, -np.inf), drops=drops, floor=floor)
+    points = np.where(wrong, scores, -np.inf)
+    return Losses(points=points, drops=drops, floor=floor, is_binary=False)

@@ -47,7 +47,7 @@ def risk_at(threshold: float, *, experts: int) -> float:
 
 def window(losses: Losses, n: int) -> Window:
     return Window(
-        losses=Losses(points=losses.points[:n], drops=losses.drops[:n], floor=losses.floor[:n]),
+        losses=losses[:n],
         inclusion_probability=np.ones(n),
         requests_ago=np.zeros(n),
         minimum_inclusion=1.0,

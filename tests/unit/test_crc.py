@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_more_loss_never_lowers_the_threshold(
 ) -> None:
     losses, weights, test_weight, alpha = problem
     less = data.draw(npst.arrays(np.float64, losses.drops.shape, elements=st.floats(0.0, 1.0)))
-    smaller = Losses(points=losses.points, drops=losses.drops * less, floor=losses.floor)
+    smaller = replace(losses, drops=losses.drops * less, is_binary=False)
     big = crc_threshold(losses, weights, test_weight=test_weight, alpha=alpha)
     small = crc_threshold(smaller, weights, test_weight=test_weight, alpha=alpha - 1e-9)
     if isinstance(big, Feasible) and big.corrected_risk < alpha - 1e-9:

@@ -30,7 +30,12 @@ def served(n: int, policy: PolicySettings, *, losses: int = 0) -> Threshold:
     floor = np.zeros(n)
     floor[:losses] = 1.0
     window = Window(
-        losses=Losses(floor=floor, points=np.full((n, 1), -np.inf), drops=np.zeros((n, 1))),
+        losses=Losses(
+            floor=floor,
+            points=np.full((n, 1), -np.inf),
+            drops=np.zeros((n, 1)),
+            is_binary=False,
+        ),
         inclusion_probability=np.full(n, policy.label_rate),
         requests_ago=np.arange(n - 1, -1, -1) / policy.label_rate,
         minimum_inclusion=policy.label_rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from recalibrate.anytime import BettingProcesses, final_wealth, version_delta
 from recalibrate.controller import RiskController, Window
 from recalibrate.grid import MOST, losses_on, score_grid, thinned
 from recalibrate.losses import set_fpr, worst_in_set
-from recalibrate.pac import FixedSequence, fewest_labels, rejected
+from recalibrate.pac import (
+    FixedSequence,
+    fewest_labels,
+    rejected_by_betting,
+    rejected_by_tail,
+)
 from store.records import SAFE, FloatArray, Reason
 
 GRID = np.array([0.9, 0.6, 0.3, 0.0])
@@ -109,7 +115,7 @@ def test_its_test_is_the_binomial_tail_for_losses_of_0_and_1(seed: int) -> None:
 
     losses = losses_on(GRID, labels(some(150, 0.12, seed=seed)).losses)
     tails = binom.cdf(losses.sum(axis=1), 150, 0.1)
-    assert rejected(losses, 0.1, 0.1).tolist() == (tails <= 0.1).tolist()
+    assert rejected_by_tail(losses, 0.1, 0.1).tolist() == (tails <= 0.1).tolist()
     bound = methods.compute_hoeffding_bentkus_p_value(losses.mean(axis=1), 150, 0.1)
     assert np.all(tails <= bound.ravel() + 1e-12)
 
@@ -129,8 +135,20 @@ def test_losses_between_are_tested_by_betting(seed: int) -> None:
             spread = (spread * count + away) / (1 + count)
         found.append(best >= 10.0)
     assert np.any((losses > 0.0) & (losses < 1.0)), "not what the binomial tail is for"
-    assert rejected(losses, 0.15, 0.1).tolist() == found
+    assert rejected_by_betting(losses, 0.15, 0.1).tolist() == found
     assert found[0], "hardly anything is above .9"
+
+
+def test_the_loss_and_not_the_labels_chooses_the_test() -> None:
+    """Where 22 labels happen to show only 0, a loss that could lie between is still bet on."""
+    scores, good = np.full((22, 2), 0.5), np.full((22, 2), True)
+    found = {}
+    for loss in (worst_in_set, set_fpr):
+        window = replace(labels(np.full(22, SAFE)), losses=loss(scores, good))
+        found[loss] = FixedSequence(alpha=0.1, delta=0.1, grid=GRID).threshold(window).value
+    assert found == {worst_in_set: 0.0, set_fpr: SAFE}
+    with pytest.raises(ValueError, match="losses of 0 and 1"):
+        rejected_by_tail(np.array([[0.0, 0.5]]), 0.1, 0.1)
 
 
 @MODES
