@@ -119,7 +119,7 @@ def kinds(data: Path, encoder: Encoder, categories: Categories) -> str:
         shares = np.bincount(found, minlength=len(NAMES)) / len(found)
         rows.append((f"`{name}`, {task}: {of}", f"{len(found):,}", *(f"{s:.2f}" for s in shares)))
     for name, shares in _left_out(encoder).items():
-        rows.append((f"examples: {name}", "16", *(f"{s:.2f}" for s in shares)))
+        rows.append((f"examples: {name}", str(len(EXAMPLES[name])), *(f"{s:.2f}" for s in shares)))
     return (
         f"\nCategories by the nearest of five centroids of {sum(map(len, EXAMPLES.values()))} own"
         f" examples, unknown below a cosine of {categories.limit:.3f}; the examples each left out"

@@ -8,7 +8,6 @@ prompts make no 100 labels.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Sequence
@@ -20,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
+from benchmarks.given import recorded_in
 from benchmarks.replayed import MODEL, Key, replaying, verdicts_of
-from benchmarks.timing import heading, mean_with_interval, table, verdict
+from benchmarks.timing import mean_with_interval, table, verdict
 from ingest.commands import Operator
 from ingest.feed import Feed
 from ingest.stage import Stage, StageFailed
@@ -31,7 +31,6 @@ from store.clock import SystemClock
 from store.postgres.ledger import PostgresLedger
 from store.records import Decision, ExpertId, Price, RequestId
 
-DATA = Path("..") / "shared" / "data"
 FILES = ("alpacaeval_pairs", "alpacaeval_responses")
 CACHE = Path(".run") / "cache"
 JUDGE = "gpt4"
@@ -82,13 +81,8 @@ class Run:
 
 def main() -> None:
     """Print the tables, or why there are none."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the Parquet files are")
-    data = parser.parse_args().data
-    print(heading("python -m benchmarks.judge_replay"))
-    missing = [name for name in FILES if not (data / f"{name}.parquet").is_file()]
-    if missing:
-        print(f"\nSkipped: no {', '.join(missing)} in {data}; name their directory with --data.")
+    data = recorded_in("judge_replay", __doc__, (f"{name}.parquet" for name in FILES))
+    if data is None:
         return
     recording = read(data)
     real, coin = [], []

@@ -6,7 +6,6 @@ Reads ``h2oeval_*`` and ``alpacaeval_*`` (Parquet; not part of this repository):
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,12 @@ import numpy as np
 import pyarrow.parquet
 from scipy.stats import spearmanr  # type: ignore[import-untyped]  # ships no stubs
 
-from benchmarks.timing import heading, table, verdict
+from benchmarks.given import recorded_in
+from benchmarks.timing import table, verdict
 from judge.intervals import Estimate, mean_by_group
 from judge.strength import Comparisons, Strengths, strengths
 from store.records import ExpertId
 
-DATA = Path("..") / "shared" / "data"
 FILES = ("h2oeval_pairs", "h2oeval_responses", "alpacaeval_pairs", "alpacaeval_responses")
 SUBSETS = 100
 KEPT = (0.3, 0.7)
@@ -46,13 +45,8 @@ class Judged:
 
 def main() -> None:
     """Print the tables, or why there are none."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the Parquet files are")
-    data = parser.parse_args().data
-    print(heading("python -m benchmarks.judge_strength"))
-    missing = [name for name in FILES if not (data / f"{name}.parquet").is_file()]
-    if missing:
-        print(f"\nSkipped: no {', '.join(missing)} in {data}; name their directory with --data.")
+    data = recorded_in("judge_strength", __doc__, (f"{name}.parquet" for name in FILES))
+    if data is None:
         return
     met, anchored = read(data, "h2oeval"), read(data, "alpacaeval")
     print(incomplete(met))

@@ -6,23 +6,21 @@ what the maps weigh, and what they predict. The regressors are not part of a rou
 
 from __future__ import annotations
 
-import argparse
 import copy
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.cargo_streams import Stream, refitted, streams
 from benchmarks.cargo_worth import kinds, worth
+from benchmarks.given import recorded_in
 from benchmarks.newcomer_sets import FILES, MMLU, PARETO, read
 from benchmarks.pools import CACHE, sentence_encoder
-from benchmarks.timing import heading, interleaved, mean_with_interval, ms, table, verdict
+from benchmarks.timing import interleaved, mean_with_interval, ms, table, verdict
 from online.categories import NAMES, from_examples
 from online.encode import CachedEncoder
 from online.regress import FEATURES, Regressors, score
 from store.records import FOLDS, FloatArray
 
-DATA = Path("..") / "shared" / "data"
 SETS = (MMLU, PARETO)
 RUNS = 5
 SEED = 47
@@ -44,13 +42,8 @@ EXACT, LABEL_MS, LOCAL, BYTES = 0.01, 1.0, 5.0, 16 * 2**20
 
 def main() -> None:
     """Print the tables, or why there are none."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the Parquet files are")
-    data = parser.parse_args().data
-    print(heading("python -m benchmarks.live_cargo"))
-    missing = [f for name in SETS for f in FILES[name] if not (data / f).is_file()]
-    if missing:
-        print(f"\nSkipped: no {', '.join(missing)} in {data}; name their directory with --data.")
+    data = recorded_in("live_cargo", __doc__, (f for name in SETS for f in FILES[name]))
+    if data is None:
         return
     encoder = CachedEncoder(sentence_encoder(), CACHE)
     categories = from_examples(encoder)
@@ -58,7 +51,7 @@ def main() -> None:
     print(exact(drawn))
     print(cost(drawn[MMLU][0]))
     print(locality(drawn))
-    print(weight())
+    print(weight(drawn[MMLU][0].embeddings.shape[1]))
     print(worth(drawn, WORTH_AFTER))
     print(kinds(data, encoder, categories))
 
@@ -144,7 +137,7 @@ def _timings(stream: Stream, made: Regressors, experts: int, *, fresh: bool) -> 
             made.weights([int(stream.categories[row])])
 
     def bare(_: int) -> None:
-        gram.__iadd__(np.outer(x, x))
+        np.add(gram, np.outer(x, x), out=gram)
 
     ours, theirs = interleaved(learn, bare, range(TIMED_FROM, TIMED_FROM + TIMED))
     return ours.p50, theirs.p50
@@ -209,10 +202,10 @@ def _moved(stream: Stream, after: int) -> FloatArray:
     return np.asarray(np.mean(found, axis=0))
 
 
-def weight() -> str:
+def weight(dimension: int) -> str:
     """Print what the maps of a state would weigh."""
     maps = FOLDS * len(NAMES) * FEATURES * EXPERTS[-1] * 8
-    centroids = FOLDS * FEATURES * 384 * 4
+    centroids = FOLDS * FEATURES * dimension * 4
     row = (f"{maps:,}", f"{centroids:,}", verdict(maps + centroids, BYTES))
     columns = ("bytes of maps", "of clusters", f"target {BYTES // 2**20} MiB")
     return (

@@ -7,23 +7,21 @@ some of the seen experts; the figures are of test prompts and unseen experts.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.areas import RESAMPLES, aiq, areas, choices, points, qnc, resampled, zero_router
+from benchmarks.given import recorded_in
 from benchmarks.newcomer_methods import FIXED, METHODS
 from benchmarks.newcomer_sets import ALPACA, FILES, MMLU, ROUTERBENCH, TEST, Recorded, read
 from benchmarks.newcomer_split import PROBES, TRAINED_ON, Maps, Split, clustered, drawn
-from benchmarks.timing import heading, table
+from benchmarks.timing import table
 from online.cost_spectrum import Spectrum
 from store.records import FloatArray
 
-DATA = Path("..") / "shared" / "data"
 SETS = (MMLU, ALPACA, ROUTERBENCH)
 SPLITS = 5
 SHOWN = 64
@@ -55,13 +53,8 @@ class Found:
 
 def main() -> None:
     """Print the tables, or why there are none."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the Parquet files are")
-    data = parser.parse_args().data
-    print(heading("python -m benchmarks.live_newcomers"))
-    missing = [f for name in SETS for f in FILES[name] if not (data / f).is_file()]
-    if missing:
-        print(f"\nSkipped: no {', '.join(missing)} in {data}; name their directory with --data.")
+    data = recorded_in("live_newcomers", __doc__, (f for name in SETS for f in FILES[name]))
+    if data is None:
         return
     for name in SETS:
         recorded = read(data, name)
