@@ -25,10 +25,11 @@ from benchmarks.timing import (
     verdict,
 )
 from ingest.live import Live
+from online.clusters import unit_rows
 from online.folds import fold_of, group_of
 from online.retrieve import TOP_K, DescriptorIndex
 from online.route import route
-from online.scorer import ScorerModel, unit_rows
+from online.scorer import ScorerModel
 from online.snapshot import checksum, dump
 from online.state import PoolMember, RoutingState
 from store.clock import SystemClock

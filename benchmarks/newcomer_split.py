@@ -13,10 +13,10 @@ from sklearn.cluster import KMeans
 
 from benchmarks.areas import Pool, areas, choices
 from benchmarks.newcomer_sets import TRAIN, VALIDATION, Recorded, Rows
-from online.clusters import CLUSTERS, fit_centroids, membership
+from online.clusters import CLUSTERS, fit_centroids, membership, unit_rows
 from online.cost_spectrum import Descriptor, Head, Spectrum, place, project, train
 from online.learn import SHRINKAGE, JudgedRequest, LearnSettings, OnlineLearner
-from online.scorer import ScorerModel, unit_rows
+from online.scorer import ScorerModel
 from store.records import ExpertId, Float32Array, FloatArray, RequestId, SampledRequest
 
 PROBES = (0, 16, 64, 192)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ingest.demo_traffic import DemoPrompt, load_prompts
-from online.clusters import fit_centroids
+from online.clusters import fit_centroids, unit_rows
 from online.encode import CachedEncoder, SentenceEncoder
 from online.folds import fold_of, group_of
 from online.isotonic import KNOTS
-from online.scorer import ScorerModel, unit_rows
+from online.scorer import ScorerModel
 from online.state import PoolMember, RoutingState
 from store.policy import PolicySettings
 from store.records import FOLDS, ExpertId, ExpertStatus, Float32Array, Price

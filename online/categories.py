@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from online.category_examples import EXAMPLES
+from online.clusters import unit_rows
 from online.encode import Encoder
 from store.records import Float32Array, FloatArray
 
@@ -59,7 +60,7 @@ def fit(groups: Sequence[npt.NDArray[np.floating]]) -> Categories:
     """
     if any(len(rows) < 2 for rows in groups):
         raise ValueError("each category needs at least two examples")
-    centroids = np.stack([_unit(rows.sum(axis=0, dtype=np.float64)) for rows in groups])
+    centroids = np.stack([unit_rows(rows.sum(axis=0, dtype=np.float64)) for rows in groups])
     cosines = np.concatenate([left_out(rows) for rows in groups])
     return Categories(centroids.astype(np.float32), float(np.quantile(cosines, LEFT_OUT)))
 
@@ -67,9 +68,5 @@ def fit(groups: Sequence[npt.NDArray[np.floating]]) -> Categories:
 def left_out(rows: npt.NDArray[np.floating]) -> FloatArray:
     """Return float64[n]: the cosine of each example to the centroid of the others."""
     exact = rows.astype(np.float64)
-    others = _unit(exact.sum(axis=0) - exact)
+    others = unit_rows(exact.sum(axis=0) - exact)
     return np.asarray((exact * others).sum(axis=1))
-
-
-def _unit(rows: FloatArray) -> FloatArray:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))

@@ -41,7 +41,7 @@ def fit_centroids(
         centres = np.zeros((clusters, rows.shape[1]))
         if k:
             centres[:k] = KMeans(k, n_init=2, random_state=excluded).fit(rows).cluster_centers_
-        fitted.append(centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12))
+        fitted.append(unit_rows(centres))
     return np.stack(fitted).astype(np.float32)
 
 
@@ -59,3 +59,8 @@ def membership(
         cosines = embeddings.astype(np.float64) @ centroids.astype(np.float64).T
     weights = np.exp(sharpness * (cosines - cosines.max(axis=-1, keepdims=True)))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def unit_rows(rows: FloatArray) -> FloatArray:
+    """Return rows scaled to unit length; a zero row stays zero."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))

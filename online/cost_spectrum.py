@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from online.clusters import unit_rows
 from online.retrieve import check_costs
-from online.scorer import unit_rows
 from store.records import Float32Array, FloatArray
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import Self
 import numpy as np
 
 from online.cargo import GapConfidence, outcome, within
-from online.clusters import membership
+from online.clusters import membership, unit_rows
 from online.comparator import Comparator, features
 from online.isotonic import KNOTS, MIN_PAIRS, fit_knots
-from online.scorer import MIN_EVIDENCE, ScorerModel, unit_rows
+from online.scorer import MIN_EVIDENCE, ScorerModel
 from store.records import FOLDS, ExpertId, Float32Array, FloatArray, SampledRequest
 
 FORGETTING = 0.999

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import numpy.typing as npt
 
-from online.clusters import membership
+from online.clusters import membership, unit_rows
 from online.isotonic import apply_knots
 from online.retrieve import DescriptorIndex
 from store.records import FOLDS, ExpertId, Float32Array, FloatArray
@@ -111,11 +111,6 @@ def score(model: ScorerModel, embeddings: npt.NDArray[np.floating], *, excluded:
     known = model.evidence[excluded] >= MIN_EVIDENCE
     quality = np.where(known, np.clip((table + calibrated) / 2.0, 0.0, 1.0), np.nan)
     return Scores(cosine, table, calibrated, quality, query)
-
-
-def unit_rows(rows: FloatArray) -> FloatArray:
-    """Return rows scaled to unit length; a zero row stays zero."""
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))
 
 
 def excluded_fold(fold: int) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ingest.announce import announce_alert
+from online.clusters import unit_rows
 from online.learn import LearnSettings
 from online.learner import LabelWindow, Learner
-from online.scorer import unit_rows
 from recalibrate.cycle import Recalibrator
 from store.clock import ManualClock
 from store.ledger import Ledger

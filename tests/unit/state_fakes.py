@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from online.clusters import unit_rows
 from online.isotonic import KNOTS
-from online.scorer import ScorerModel, unit_rows
+from online.scorer import ScorerModel
 from online.state import PoolMember, RoutingState
 from store.policy import PolicySettings
 from store.records import FOLDS, ExpertId, ExpertStatus, Price, Reason

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from online.clusters import unit_rows
 from online.cost_spectrum import (
     Descriptor,
     Head,
@@ -23,7 +24,6 @@ from online.cost_spectrum import (
     train,
 )
 from online.retrieve import DescriptorIndex
-from online.scorer import unit_rows
 from store.records import FloatArray
 
 Labels = npt.NDArray[np.bool_]

@@ -9,7 +9,7 @@ from benchmarks.newcomer_methods import METHODS
 from benchmarks.newcomer_sets import SHARES, TEST, TRAIN, VALIDATION, Recorded, near_duplicates
 from benchmarks.newcomer_sets import parts as parts_of
 from benchmarks.newcomer_split import PROBES, Split, clustered, drawn
-from online.scorer import unit_rows
+from online.clusters import unit_rows
 
 PROMPTS, EXPERTS = 500, 9
 

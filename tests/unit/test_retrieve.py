@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from online.clusters import unit_rows
 from online.retrieve import TOP_K, DescriptorIndex
-from online.scorer import unit_rows
 from store.records import FloatArray
 
 RNG = np.random.default_rng(5)
