@@ -14,7 +14,7 @@ import numpy.typing as npt
 from benchmarks.newcomer_sets import TRAIN, Recorded, Rows
 from online import regress
 from online.categories import NAMES, Categories
-from online.clusters import fit_centroids, membership
+from online.clusters import CLUSTERS, fit_centroids, membership
 from online.regress import RegressorModel, Regressors
 from store.records import Float32Array, FloatArray
 
@@ -26,7 +26,7 @@ class Stream:
     """n prompts in an order drawn at random, with what M experts made of them."""
 
     centroids: Float32Array
-    """float32[64, d]"""
+    """float32[K, d]"""
     embeddings: Float32Array
     """float32[n, d]"""
     categories: Rows
@@ -54,9 +54,7 @@ class Stream:
 def streams(data: Recorded, categories: Categories, count: int, seed: int) -> list[Stream]:
     """Return the prompts outside the training half in so many random orders."""
     half = data.rows(TRAIN)
-    centroids = fit_centroids(
-        data.embeddings[half], data.folds[half].tolist(), clusters=regress.FEATURES
-    )[0]
+    centroids = fit_centroids(data.embeddings[half], data.folds[half].tolist())[0]
     rest = np.flatnonzero(data.part != TRAIN)
     drawn = []
     for number in range(count):
@@ -74,7 +72,7 @@ def refitted(stream: Stream, judged: npt.NDArray[np.bool_], weights: FloatArray)
     n, experts = judged.shape
     aged = weights * regress.FORGETTING ** np.arange(n)[::-1]
     features = membership(stream.embeddings[:n], stream.centroids, sharpness=regress.SHARPNESS)
-    made = np.empty((len(NAMES), regress.FEATURES, experts))
+    made = np.empty((len(NAMES), CLUSTERS, experts))
     for m in range(experts):
         over_all = _least_squares(features, stream.quality[:n, m], aged * judged[:, m])
         for c in range(len(NAMES)):

@@ -17,8 +17,9 @@ from benchmarks.newcomer_sets import FILES, MMLU, PARETO, read
 from benchmarks.pools import CACHE, sentence_encoder
 from benchmarks.timing import interleaved, mean_with_interval, ms, table, verdict
 from online.categories import NAMES, from_examples
+from online.clusters import CLUSTERS
 from online.encode import CachedEncoder
-from online.regress import FEATURES, Regressors, score
+from online.regress import Regressors, score
 from store.records import FOLDS, FloatArray
 
 SETS = (MMLU, PARETO)
@@ -129,7 +130,7 @@ def cost(stream: Stream) -> str:
 
 
 def _timings(stream: Stream, made: Regressors, experts: int, *, fresh: bool) -> tuple[float, float]:
-    gram, x = np.zeros((FEATURES, FEATURES)), np.full(FEATURES, 1.0 / FEATURES)
+    gram, x = np.zeros((CLUSTERS, CLUSTERS)), np.full(CLUSTERS, 1.0 / CLUSTERS)
 
     def learn(row: int) -> None:
         stream.teach(made, row, experts=experts)
@@ -204,12 +205,12 @@ def _moved(stream: Stream, after: int) -> FloatArray:
 
 def weight(dimension: int) -> str:
     """Print what the maps of a state would weigh."""
-    maps = FOLDS * len(NAMES) * FEATURES * EXPERTS[-1] * 8
-    centroids = FOLDS * FEATURES * dimension * 4
+    maps = FOLDS * len(NAMES) * CLUSTERS * EXPERTS[-1] * 8
+    centroids = FOLDS * CLUSTERS * dimension * 4
     row = (f"{maps:,}", f"{centroids:,}", verdict(maps + centroids, BYTES))
     columns = ("bytes of maps", "of clusters", f"target {BYTES // 2**20} MiB")
     return (
-        f"\n{EXPERTS[-1]} experts, {FOLDS} excluded folds, {len(NAMES)} categories, {FEATURES}"
+        f"\n{EXPERTS[-1]} experts, {FOLDS} excluded folds, {len(NAMES)} categories, {CLUSTERS}"
         " features, computed:\n" + table(columns, [row])
     )
 

@@ -17,17 +17,20 @@ import numpy as np
 
 from benchmarks.given import recorded_in
 from benchmarks.newcomer_sets import FILES, MMLU, PARETO, TRAIN, Recorded, Rows, read
+from benchmarks.pools import CACHE, sentence_encoder
 from benchmarks.timing import mean_with_interval, table, verdict
 from online.cargo import confidence, within
+from online.categories import Categories, from_examples
 from online.clusters import fit_centroids
 from online.comparator import features, probability
+from online.encode import CachedEncoder
+from online.gap import gap_of
 from online.learn import JudgedRequest, LearnSettings, OnlineLearner
 from online.scorer import ScorerModel, excluded_fold, score
 from store.policy import PolicySettings
 from store.records import (
     DEFAULT_TENANT,
     ExpertId,
-    Float32Array,
     FloatArray,
     RequestId,
     SampledRequest,
@@ -79,9 +82,10 @@ def main() -> None:
     folder = recorded_in("live_gap", __doc__, (f for name in SETS for f in FILES[name]))
     if folder is None:
         return
+    categories = from_examples(CachedEncoder(sentence_encoder(), CACHE))
     runs = {
         (f"{name}, {pool}", cost_weight): [
-            watched(data, columns, order, cost_weight) for order in range(ORDERS)
+            watched(data, categories, columns, order, cost_weight) for order in range(ORDERS)
         ]
         for name in SETS
         for data in [read(folder, name)]
@@ -100,7 +104,9 @@ def pools(experts: int) -> dict[str, Rows]:
     return {f"{len(each)} experts": each for each in (spaced, whole)}
 
 
-def watched(data: Recorded, columns: Rows, order: int, cost_weight: float) -> Seen:
+def watched(
+    data: Recorded, categories: Categories, columns: Rows, order: int, cost_weight: float
+) -> Seen:
     """Return one stream's prompts after the start, in a random order."""
     rng = np.random.default_rng((SEED, order))
     fitted = data.rows(TRAIN)[:400]
@@ -116,22 +122,23 @@ def watched(data: Recorded, columns: Rows, order: int, cost_weight: float) -> Se
     )
     learner = OnlineLearner(centroids, settings)
     model, found = learner.frozen(), []
-    for seq, row in enumerate(rows):
+    named = categories.names(data.embeddings[rows])
+    for seq, (row, category) in enumerate(zip(rows, named, strict=True)):
         quality = data.quality[row, columns]
         if seq % EVERY == 0:
             model = learner.frozen()
-        entry = excluded_fold(int(data.folds[row]))
-        said = before_label(model, data.embeddings[row], entry, settings, quality)
+        request = asked(data, int(row), seq, names, category)
+        said = before_label(model, request, settings, quality)
         if said is not None and seq >= START:
             found.append(said)
-        learner.learn(judged(data, int(row), seq, names, quality))
+        scores = dict(zip(names, quality.tolist(), strict=True))
+        learner.learn(JudgedRequest(request=request, scores=scores))
     return Seen(*np.array(found).T)
 
 
 def before_label(
     model: ScorerModel,
-    embedding: Float32Array,
-    entry: int,
+    request: SampledRequest,
     settings: LearnSettings,
     quality: FloatArray,
 ) -> tuple[float, ...] | None:
@@ -139,14 +146,23 @@ def before_label(
 
     None where fewer than two experts have a score.
     """
-    costs = np.array(settings.relative_costs)
+    costs, entry = np.array(settings.relative_costs), excluded_fold(request.fold)
+    embedding = np.asarray(request.embedding, dtype=np.float32)
     scores = score(model, embedding[None], excluded=entry)
     utility = scores.quality[0] - settings.cost_weight * costs
     ranked = [int(i) for i in np.argsort(-utility, kind="stable") if np.isfinite(utility[i])]
     if len(ranked) < 2:
         return None
     first, second = ranked[:2]
-    gap = float(scores.quality[0, first] - scores.quality[0, second])
+    gap = gap_of(
+        model,
+        embedding,
+        scores.quality[0],
+        first,
+        second,
+        entry=entry,
+        category=request.category,
+    )
     sure = confidence(gap, model.gap[entry])
     described = features(
         table=scores.table[0],
@@ -168,11 +184,11 @@ def before_label(
     )
 
 
-def judged(
-    data: Recorded, row: int, seq: int, names: tuple[ExpertId, ...], quality: FloatArray
-) -> JudgedRequest:
+def asked(
+    data: Recorded, row: int, seq: int, names: tuple[ExpertId, ...], category: str
+) -> SampledRequest:
     """Return the prompt as learning gets it."""
-    request = SampledRequest(
+    return SampledRequest(
         request_id=RequestId(str(row)),
         seq=seq,
         fold=int(data.folds[row]),
@@ -185,8 +201,8 @@ def judged(
         decided_at=NOW,
         tenant=DEFAULT_TENANT,
         embedding=data.embeddings[row],
+        category=category,
     )
-    return JudgedRequest(request=request, scores=dict(zip(names, quality.tolist(), strict=True)))
 
 
 def bins(said: FloatArray) -> list[Rows]:

@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks.areas import Pool, areas, choices
 from benchmarks.newcomer_sets import TRAIN, VALIDATION, Recorded, Rows
+from online.categories import UNKNOWN
 from online.clusters import CLUSTERS, fit_centroids, membership, unit_rows
 from online.cost_spectrum import Descriptor, Head, Spectrum, place, project, train
 from online.learn import SHRINKAGE, JudgedRequest, LearnSettings, OnlineLearner
@@ -234,6 +235,7 @@ class Split:
             decided_at=_WHEN,
             tenant="default",
             embedding=self.data.embeddings[row],
+            category=UNKNOWN,
         )
 
 

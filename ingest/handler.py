@@ -19,6 +19,7 @@ from judge.sampling import (
     is_drawn,
 )
 from judge.spending import out_of_money
+from online.categories import from_examples
 from online.encode import Encoder
 from online.folds import fold_of, group_of
 from online.route import Choice, fallback, route
@@ -156,6 +157,7 @@ class RequestHandler(ResponseHandler):
         super().__init__(ledger, clock)
         self._live = live
         self._encoder = encoder
+        self._categories = from_examples(encoder)
         self._outbox = outbox
         self._metrics = metrics
 
@@ -184,9 +186,10 @@ class RequestHandler(ResponseHandler):
         state = self._state()
         encode_us = int(1e6 * (self._clock.monotonic() - started) / max(1, len(batch)))
         decided: list[Decided | EventRejected] = []
-        for prompt, embedding in zip(batch, embeddings, strict=True):
+        categories = self._categories.names(embeddings)
+        for prompt, embedding, category in zip(batch, embeddings, categories, strict=True):
             try:
-                one = self._decide(prompt, embedding, state, encode_us, degraded=degraded)
+                one = self._decide(prompt, embedding, category, state, encode_us, degraded=degraded)
             except EventRejected as rejected:
                 decided.append(rejected)
             else:
@@ -203,6 +206,7 @@ class RequestHandler(ResponseHandler):
         self,
         prompt: PromptReceived,
         embedding: Float32Array,
+        category: str,
         state: RoutingState,
         encode_us: int,
         *,
@@ -211,7 +215,7 @@ class RequestHandler(ResponseHandler):
         started = self._clock.monotonic()
         group = group_of(prompt.text, prompt.session_id, tenant=prompt.tenant)
         fold = fold_of(group)
-        choice = self._routed(prompt, embedding, state, fold, degraded=degraded)
+        choice = self._routed(prompt, embedding, category, state, fold, degraded=degraded)
         due = due_experts(prompt.request_id, state, choice.retrieved, choice.excluded)
         pi = inclusion_probability(state.policy, prompt.tenant)
         if degraded or choice.reason in {Reason.PINNED, Reason.OFF}:
@@ -234,7 +238,7 @@ class RequestHandler(ResponseHandler):
             gap=choice.gap,
             gap_confidence=choice.gap_confidence,
             comparator_probability=choice.comparator_probability,
-            category=choice.category,
+            category=category,
             threshold=state.threshold,
             risk_target=state.policy.alpha,
             effective_labels=state.effective_labels,
@@ -260,6 +264,7 @@ class RequestHandler(ResponseHandler):
         self,
         prompt: PromptReceived,
         embedding: Float32Array,
+        category: str,
         state: RoutingState,
         fold: int,
         *,
@@ -267,7 +272,7 @@ class RequestHandler(ResponseHandler):
     ) -> Choice:
         """Route; learned state can never fail a request, so any surprise serves the reference."""
         try:
-            return route(prompt, embedding, state, fold=fold, degraded=degraded)
+            return route(prompt, embedding, state, fold=fold, category=category, degraded=degraded)
         except EventRejected:
             raise
         except Exception:

@@ -2,10 +2,11 @@
 
 The paper routes to the best-scored expert when the gap to the second exceeds a τ picked on the
 test set, on rank targets 0.1 apart. Here the two are the best by the utility that the choice
-maximises, the gap is that of their scores (negative where the first is weaker and cheaper), and it
-is turned into a probability, P(the first is really acceptable against the second), learnt online
-from gaps that were computed before their label was (algorithms.md 1.7, rule 4); τ is then a
-probability. "Acceptable" is the promise's own word: judged at most the margin worse.
+maximises, the gap is that of what the regressors predict for them (negative where the first is
+weaker and cheaper), and it is turned into a probability, P(the first is really acceptable against
+the second), learnt online from gaps that were computed before their label was (algorithms.md 1.7,
+rule 4); τ is then a probability. "Acceptable" is the promise's own word: judged at most the margin
+worse.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from store.records import Float32Array, FloatArray
 UNKNOWN = "unknown"
 NAMES = (*EXAMPLES, UNKNOWN)
 """The categories by number; the last is that of prompts which are near none."""
+_NUMBERS = {name: number for number, name in enumerate(NAMES)}
 LEFT_OUT = 0.05
 """Share of the examples that the limit would call unknown, each left out of its own centroid."""
 
@@ -34,11 +35,20 @@ class Categories:
     limit: float
     """The least cosine to the nearest centroid; below it a prompt is unknown."""
 
+    def names(self, embeddings: npt.NDArray[np.floating]) -> list[str]:
+        """Return the category of each of float[n, d] unit rows by its name."""
+        return [NAMES[number] for number in self.of(embeddings).tolist()]
+
     def of(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
         """Return int64[n] in 0..C, the category of each of float[n, d] unit rows; C is unknown."""
         cosines = embeddings.astype(np.float64) @ self.centroids.astype(np.float64).T
         nearest = cosines.argmax(axis=1)
         return np.where(cosines.max(axis=1) >= self.limit, nearest, len(self.centroids))
+
+
+def number_of(name: str) -> int:
+    """Return the number of a category; one that nobody knows any more, or yet, is unknown."""
+    return _NUMBERS.get(name, _NUMBERS[UNKNOWN])
 
 
 def from_examples(encoder: Encoder) -> Categories:

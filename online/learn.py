@@ -1,4 +1,5 @@
-"""Learning one judged request at a time: tables, descriptors, calibration, gap, comparator.
+"""Learning one judged request at a time: tables, descriptors, calibration, and CARGO's regressors,
+gap and comparator.
 
 The learner is a pure function of its settings and of the judged requests in ledger order:
 ``learner.py`` replays late ones, so the same labels give the same bits however they arrived.
@@ -8,16 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 
 from online.cargo import GapConfidence, outcome, within
+from online.categories import NAMES, number_of
 from online.clusters import membership, unit_rows
 from online.comparator import Comparator, features
 from online.isotonic import KNOTS, MIN_PAIRS, fit_knots
+from online.regress import NOTHING_KNOWN, Regressors, predicted
 from online.scorer import MIN_EVIDENCE, ScorerModel
 from store.records import FOLDS, ExpertId, Float32Array, FloatArray, SampledRequest
 
@@ -29,7 +31,7 @@ MAX_WEIGHT = 10.0
 """Cap of a stabilised inverse-probability weight in training (λ uses the uncapped one)."""
 _PAIRS_KEPT = 512
 _REFIT_EVERY = 16
-"""Judged requests between isotonic refits; the refit points depend on ledger order alone."""
+"""Judged requests between refits of the maps; the points depend on ledger order alone."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,6 +79,11 @@ class OnlineLearner:
             [deque(maxlen=_PAIRS_KEPT) for _ in range(m)] for _ in range(FOLDS)
         ]
         self._knots = np.full((FOLDS, m, len(KNOTS)), 0.5)
+        self._regressors = [
+            Regressors(centres, experts=m, categories=len(NAMES)) for centres in centroids
+        ]
+        self._maps = np.full((FOLDS, len(NAMES), k, m), NOTHING_KNOWN)
+        """Solved with the isotonic maps, for the gaps that are learnt from until the next time."""
         self._gaps = [GapConfidence() for _ in range(FOLDS)]
         self._comparators = [Comparator() for _ in range(FOLDS)]
         self._inverse_mean = 0.0
@@ -89,7 +96,7 @@ class OnlineLearner:
     def learn(self, judged: JudgedRequest) -> None:
         """Take in one judged request; fold 0 and requests without a score teach nothing."""
         fold = judged.request.fold
-        known = {self._column[e]: s for e, s in judged.scores.items() if e in self._column}
+        known = self._known(judged)
         if fold == 0 or not known:
             return
         weight = self._weight(judged.request.inclusion_probability)
@@ -97,12 +104,15 @@ class OnlineLearner:
         weights = membership(judged.request.embedding, self._centroids)
         table, descriptors = self._table(), self._descriptors()
         for e in entries:  # everything below sees the tables as they were before this label
-            self._learn_out_of_sample(e, weights[e], table[e], descriptors[e], known, weight)
+            self._learn_out_of_sample(e, judged, weights[e], table[e], descriptors[e], weight)
         self._sums *= FORGETTING
         self._counts *= FORGETTING
         for column, quality in known.items():
             self._sums[entries, :, column] += weight * weights[entries] * quality
             self._counts[entries, :, column] += weight * weights[entries]
+        category = number_of(judged.request.category)
+        for e in entries:
+            self._regressors[e].learn(judged.request.embedding, category, known, weight=weight)
         self._seen += 1
         if self._seen % _REFIT_EVERY == 0:
             self._refit()
@@ -119,7 +129,14 @@ class OnlineLearner:
             calibration=self._knots.copy(),
             gap=np.stack([g.frozen() for g in self._gaps]),
             comparator=np.stack([c.frozen() for c in self._comparators]),
+            regressors=self._solved(),
         )
+
+    def _known(self, judged: JudgedRequest) -> dict[int, float]:
+        return {self._column[e]: s for e, s in judged.scores.items() if e in self._column}
+
+    def _solved(self) -> FloatArray:
+        return np.stack([r.weights(range(len(NAMES))) for r in self._regressors])
 
     def _weight(self, inclusion_probability: float) -> float:
         """Return the stabilised 1/π: relative to its running mean, capped."""
@@ -147,10 +164,10 @@ class OnlineLearner:
     def _learn_out_of_sample(
         self,
         e: int,
+        judged: JudgedRequest,
         weights: FloatArray,
         table: FloatArray,
         descriptors: FloatArray,
-        known: Mapping[int, float],
         weight: float,
     ) -> None:
         cosine = unit_rows(weights) @ descriptors.T
@@ -159,18 +176,18 @@ class OnlineLearner:
             [np.interp(c, KNOTS, self._knots[e, m]) for m, c in enumerate(cosine)]
         )
         ready = self._counts[e].sum(axis=0) >= MIN_EVIDENCE
-        self._learn_pair(e, cosine, from_table, calibrated, ready, known, weight)
-        for column, quality in known.items():
+        self._learn_pair(e, judged, cosine, from_table, calibrated, ready, weight)
+        for column, quality in self._known(judged).items():
             self._pairs[e][column].append((float(cosine[column]), quality, weight))
 
     def _learn_pair(
         self,
         e: int,
+        judged: JudgedRequest,
         cosine: FloatArray,
         table: FloatArray,
         calibrated: FloatArray,
         ready: FloatArray,
-        known: Mapping[int, float],
         weight: float,
     ) -> None:
         """Teach gap and comparator the two best by predicted utility, if both were judged."""
@@ -179,12 +196,17 @@ class OnlineLearner:
         if int(np.count_nonzero(ready)) < 2:
             return
         first, second = (int(i) for i in np.argsort(-utility, kind="stable")[:2])
+        known = self._known(judged)
         if first not in known or second not in known:
             return
         lead = known[first] - known[second]
         margin = self._settings.margin
+        maps = self._maps[e, number_of(judged.request.category)]
+        ours, theirs = predicted(
+            maps, judged.request.embedding, self._centroids[e], (first, second)
+        ).tolist()
         self._gaps[e].learn(
-            float(quality[first] - quality[second]),
+            ours - theirs,
             first_holds=within(-lead, margin),
             weight=weight,
         )
@@ -200,6 +222,7 @@ class OnlineLearner:
         )
 
     def _refit(self) -> None:
+        self._maps = self._solved()
         means = self._means()
         for e in range(FOLDS):
             for m, pairs in enumerate(self._pairs[e]):

@@ -1,5 +1,7 @@
 """CARGO's regressors of judged quality, learnt one label at a time (arXiv 2509.14899).
 
+The gap is the difference of what they predict for two experts (``cargo``).
+
 The paper fits a random forest on the embedding and fits it anew for new data. Ours is a ridge
 regression (which the paper's code compares, too) on soft memberships in fixed clusters: the sums
 that it is solved from take a label in as a rank-one update, so learning label by label *is* the
@@ -8,8 +10,6 @@ label then moves the scores of prompts like its own and hardly any other's (DESI
 
 Labels are forgotten geometrically and weighted by 1/π. A regressor for each category is shrunk to
 the one over all: s = w s_c + (1 − w) s_all, w = n_c / (n_c + n_0) (algorithms.md 1.7, rule 5).
-
-Not part of a routing state yet: nothing here is read when a request is routed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ import numpy.typing as npt
 from online.clusters import membership
 from store.records import Float32Array, FloatArray
 
-FEATURES = 64
-"""Clusters whose memberships are the features; ``clusters.fit_centroids`` makes them."""
 SHARPNESS = 8.0
 """Inverse temperature of the memberships: softer than the tables', for ridge takes them apart."""
 RIDGE = 1.0
@@ -47,6 +45,25 @@ class RegressorModel:
     """float64[C, K, M]: both regressors and their mixture, in one linear map for each category."""
     evidence: FloatArray
     """float64[M]: effective labels behind an expert; 0 means that its score says nothing."""
+
+
+def predicted(
+    maps: FloatArray,
+    embedding: npt.NDArray[np.floating],
+    centroids: Float32Array,
+    columns: Sequence[int],
+) -> FloatArray:
+    """Return float64[len(columns)] in [0, 1]: predicted quality of some experts on one prompt.
+
+    Parameters
+    ----------
+    maps
+        float64[K, M]: those of the prompt's category.
+    centroids
+        float32[K, d], unit rows.
+    """
+    features = membership(embedding[None], centroids, sharpness=SHARPNESS)[0]
+    return np.asarray(np.clip(features @ maps[:, [*columns]], 0.0, 1.0))
 
 
 def score(

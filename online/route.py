@@ -7,16 +7,16 @@ the request id.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from online.admission import eligible, preference
-from online.cargo import confidence
+from online.categories import UNKNOWN
 from online.chance import draw, jitter
-from online.comparator import features, probability
 from online.costs import count_tokens
+from online.gap import compared
 from online.obstacles import check_pin, check_reference, exclusions, needs_of
 from online.retrieve import TOP_K
 from online.scorer import ScorerModel, Scores, excluded_fold, score
@@ -35,8 +35,6 @@ from store.records import (
     Retrieved,
 )
 
-CATEGORY_ALL = "all"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -49,7 +47,6 @@ class Choice:
     gap: float | None = None
     gap_confidence: float | None = None
     comparator_probability: float | None = None
-    category: str = CATEGORY_ALL
     would_serve: ExpertId | None = None
     """What mode ``apply`` would have served, exploration included; None in other modes."""
     would_reason: Reason | None = None
@@ -64,6 +61,7 @@ def route(
     state: RoutingState,
     *,
     fold: int,
+    category: str = UNKNOWN,
     degraded: bool = False,
 ) -> Choice:
     """Return the expert for a prompt.
@@ -74,6 +72,8 @@ def route(
         float32[d], unit length, by the encoder the state is bound to.
     fold
         The request's fold: it is scored by the entry that never saw its near-duplicates.
+    category
+        By ``Categories.names``; it picks the regressors that the gap is taken from.
     degraded
         The ledger is away: no exploration, so that the answer is a pure function of the request
         id and the state version.
@@ -92,7 +92,9 @@ def route(
         chosen = Choice(expert=state.policy.reference, reason=Reason.OFF, propensity=1.0)
     else:
         entry = excluded_fold(fold)
-        chosen = _among(prompt, embedding, state, excluded, entry=entry, explore=not degraded)
+        chosen = _among(
+            prompt, embedding, state, excluded, entry=entry, category=category, explore=not degraded
+        )
     if state.policy.mode == OBSERVE:
         chosen = _observed(chosen, state)
     return replace(chosen, needs=needs, excluded=excluded)
@@ -159,6 +161,7 @@ def _among(
     excluded: Mapping[ExpertId, str],
     *,
     entry: int,
+    category: str,
     explore: bool,
 ) -> Choice:
     """Return the choice among the experts that can serve."""
@@ -182,12 +185,19 @@ def _among(
         return Choice(expert=state.policy.reference, reason=Reason.SAFE_COLD, propensity=1.0)
     served = [*inside, reference]
     best = _preferred(served, utility, costs, state)
-    gap, sure, versus = _gap(
-        scores, quality, costs, {*seen, reference}, served, model, state, entry=entry
+    pair = compared(
+        embedding,
+        scores,
+        quality,
+        costs,
+        among={*seen, reference},
+        state=state,
+        entry=entry,
+        category=category,
     )
     chosen, reason = best, Reason.ROUTED if inside else (state.safe_reason or Reason.NO_CANDIDATE)
-    if versus is not None and versus.decides and best == versus.first:
-        chosen, reason = versus.winner, Reason.COMPARATOR
+    if pair and pair.probability is not None and best == pair.first and pair.second in served:
+        chosen, reason = pair.winner, Reason.COMPARATOR
     expert, reason, propensity = _explored(
         prompt, state, names, served, chosen, reason, explore=explore, excluded=excluded
     )
@@ -196,59 +206,10 @@ def _among(
         reason=reason,
         propensity=propensity,
         retrieved=_listed(sorted({*seen, reference}), names, scores, quality, utility, inside),
-        gap=gap,
-        gap_confidence=sure,
-        comparator_probability=versus.probability if versus else None,
+        gap=pair.gap if pair else None,
+        gap_confidence=pair.confidence if pair else None,
+        comparator_probability=pair.probability if pair else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    first: int
-    second: int
-    probability: float
-    decides: bool
-    """Both may be served; otherwise the comparison is only logged."""
-
-    @property
-    def winner(self) -> int:
-        return self.first if self.probability >= 0.5 else self.second
-
-
-def _gap(
-    scores: Scores,
-    quality: FloatArray,
-    costs: FloatArray,
-    found: Collection[int],
-    served: Sequence[int],
-    model: ScorerModel,
-    state: RoutingState,
-    *,
-    entry: int,
-) -> tuple[float | None, float | None, _Comparison | None]:
-    """Return gap, its confidence and, where it is too small to trust, the comparison.
-
-    The pair is the two best by utility among retrieved ∪ {reference}, the gap that of their scores;
-    the comparator is asked whenever it is not trusted, and decides when both may be served.
-    """
-    utility = quality - state.policy.cost_weight * costs
-    known = [i for i in found if np.isfinite(utility[i])]
-    if len(known) < 2:
-        return None, None, None
-    first, second = sorted(known, key=lambda i: (-utility[i], i))[:2]
-    gap = float(quality[first] - quality[second])
-    sure = confidence(gap, model.gap[entry])
-    if sure >= state.policy.tau:
-        return gap, sure, None
-    described = features(
-        table=scores.table[0],
-        calibrated=scores.calibrated[0],
-        cosine=scores.cosine[0],
-        relative_cost=costs,
-    )
-    p = probability(described[first], described[second], model.comparator[entry])
-    decides = first in served and second in served
-    return gap, sure, _Comparison(first, second, p, decides)
 
 
 def _preferred(

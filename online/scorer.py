@@ -45,6 +45,9 @@ class ScorerModel:
     """float64[E, 2]: slope and intercept of the gap confidence."""
     comparator: FloatArray
     """float64[E, 4]: the comparator's weights."""
+    regressors: FloatArray | None = None
+    """float64[E, C, K, M]: CARGO's map of each category (``regress``); None in states from before
+    they were learnt, whose gap is that of the scores."""
     indexes: dict[int, DescriptorIndex] = field(
         default_factory=dict, compare=False, repr=False, hash=False
     )
@@ -72,6 +75,7 @@ class ScorerModel:
             calibration=self.calibration[:, kept],
             gap=self.gap,
             comparator=self.comparator,
+            regressors=None if self.regressors is None else self.regressors[..., kept],
         )
 
     def sha256(self) -> str:

@@ -52,6 +52,8 @@ _ARRAYS = (
     "gap",
     "comparator",
 )
+_REGRESSORS = "regressors"
+"""States of earlier versions lack this array, and earlier versions leave it unread."""
 
 
 def dump(state: RoutingState) -> bytes:
@@ -71,9 +73,8 @@ def dump(state: RoutingState) -> bytes:
         "revision": state.revision,
         "columns": list(state.model.columns) if state.model else None,
     }
-    tensors = (
-        {n: np.ascontiguousarray(getattr(state.model, n)) for n in _ARRAYS} if state.model else {}
-    )
+    arrays = {n: getattr(state.model, n, None) for n in (*_ARRAYS, _REGRESSORS)}
+    tensors = {n: np.ascontiguousarray(array) for n, array in arrays.items() if array is not None}
     payload = save(tensors, metadata={"header": json.dumps(header, sort_keys=True)})
     if len(payload) > MAX_BYTES:
         raise StateRefused(f"the state has {len(payload)} bytes, more than {MAX_BYTES}")
@@ -124,7 +125,9 @@ def _state(header: dict[str, object], tensors: dict[str, Any]) -> RoutingState:
     model = None
     if isinstance(columns, list):
         model = ScorerModel(
-            columns=tuple(ExpertId(c) for c in columns), **{n: tensors[n] for n in _ARRAYS}
+            columns=tuple(ExpertId(c) for c in columns),
+            **{n: tensors[n] for n in _ARRAYS},
+            regressors=tensors.get(_REGRESSORS),
         )
     reason = header["safe_reason"]
     values |= {

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from online.categories import NAMES
 from online.comparator import FEATURES
 from online.costs import NOMINAL_INPUT_TOKENS, NOMINAL_OUTPUT_TOKENS, expected_cost
 from online.isotonic import KNOTS
@@ -200,9 +201,12 @@ def _check_arrays(model: ScorerModel) -> None:
         "calibration": (m, len(KNOTS)),
         "gap": (2,),
         "comparator": (len(FEATURES),),
+        "regressors": (len(NAMES), k, m),
     }
     for name, shape in shapes.items():
         array = getattr(model, name)
+        if array is None:
+            continue
         if array.shape != (FOLDS, *shape):
             raise StateRefused(f"{name} has shape {array.shape}, not {(FOLDS, *shape)}")
         if array.dtype != (np.float32 if name == "centroids" else np.float64):

@@ -123,6 +123,7 @@ class MemoryDecisions:
                 decided_at=decision.decided_at,
                 tenant=decision.tenant,
                 embedding=held.vector.astype(np.float32),
+                category=decision.category,
                 needs=decision.needs,
             )
             for decision in decisions

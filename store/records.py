@@ -282,6 +282,8 @@ class SampledRequest:
     tenant: str
     embedding: npt.NDArray[np.floating]
     """float[d], unit length; stored as fp16, so it may be held as that."""
+    category: str
+    """As told when it was decided; ``all`` where nobody told them yet."""
     needs: Needs = NO_NEEDS
 
 

@@ -128,6 +128,7 @@ def sampled(seq: int = 1, **changes: Any) -> SampledRequest:
         "decided_at": NOON,
         "tenant": "default",
         "embedding": embedding(seq),
+        "category": "unknown",
     } | changes
     return SampledRequest(**values)
 

@@ -151,6 +151,7 @@ def sampled_of(row: RowMapping) -> SampledRequest:
         decided_at=utc(row["decided_at"]),
         tenant=row["tenant"],
         embedding=vector_of(row["vector_fp16"]),
+        category=row["details"]["category"],
         needs=Needs.from_json(row["details"].get("needs")),
     )
 

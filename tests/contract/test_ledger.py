@@ -218,6 +218,7 @@ def test_a_sampled_requests_embedding_comes_back_as_float32_from_fp16(ledger: Le
         assert (sampled.fold, sampled.due_experts) == (1, (CHEAP,))
         assert (sampled.inclusion_probability, sampled.threshold) == (0.05, 0.5)
         assert (sampled.state_version, sampled.decided_at, sampled.tenant) == (1, NOON, "default")
+        assert sampled.category == given.decision.category == "math"
 
 
 def test_sampled_requests_come_by_seq_whatever_their_day(ledger: Ledger) -> None:

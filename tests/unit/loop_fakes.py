@@ -9,6 +9,7 @@ import numpy as np
 
 from ingest.local import LocalLoop, Served
 from judge.port import Judge
+from online.category_examples import EXAMPLES
 from online.recorded import RecordedAnswer, RecordedTraffic
 from online.scorer import ScorerModel
 from online.state import RoutingState
@@ -41,11 +42,21 @@ class ClusterEncoder:
         self.asked: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
-        self.asked += texts
+        self.asked += [text for text in texts if text not in _EXAMPLES]
         return np.stack([_vector(text) for text in texts])
 
 
+_EXAMPLES: dict[str, Float32Array] = {
+    text: np.eye(DIMENSION, dtype=np.float32)[kind]
+    for kind, texts in enumerate(EXAMPLES.values())
+    for text in texts
+}
+"""Those by which a router tells categories, one axis for each."""
+
+
 def _vector(text: str) -> Float32Array:
+    if text in _EXAMPLES:
+        return _EXAMPLES[text]
     _, cluster, number = text.split(" ")[:3]
     vector = np.random.default_rng(int(number)).normal(0.0, 0.15, DIMENSION)
     vector[int(cluster)] += 1.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from online.categories import NAMES as CATEGORIES
 from online.clusters import unit_rows
 from online.isotonic import KNOTS
 from online.scorer import ScorerModel
@@ -34,6 +35,7 @@ def scorer(names: Sequence[ExpertId] = NAMES, *, k: int = 4, seed: int = 0) -> S
         calibration=rising,
         gap=np.tile([1.0, 0.0], (FOLDS, 1)),
         comparator=rng.normal(size=(FOLDS, 4)),
+        regressors=rng.random((FOLDS, len(CATEGORIES), k, m)),
     )
 
 

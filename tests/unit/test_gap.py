@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from online.cargo import GapConfidence, confidence, outcome, sigmoid
+from online.categories import NAMES, UNKNOWN
 from online.comparator import Comparator, probability
+from online.regress import RegressorModel, score
 from online.route import Choice, route
 from online.state import RoutingState
-from store.records import FOLDS, FloatArray, Reason
+from store.records import FOLDS, FloatArray, Reason, Retrieved
 from tests.factories import embedding, prompt
 from tests.unit.state_fakes import STRONG, scorer, state
 from tests.unit.test_route import candidates
@@ -120,15 +122,38 @@ def test_the_comparator_is_asked_exactly_below_tau() -> None:
     assert asked == {True, False}
 
 
-def test_the_gap_is_that_of_the_scores_of_the_two_best_by_utility() -> None:
+def best_two(found: Choice) -> tuple[Retrieved, Retrieved]:
+    known = [r for r in found.retrieved if r.utility is not None]
+    first, second = sorted(known, key=lambda r: -(r.utility or 0.0))[:2]
+    return first, second
+
+
+@pytest.mark.parametrize("category", ["coding", "unknown", "a newer one"])
+def test_the_gap_is_that_of_the_regressors_for_the_two_best_by_utility(category: str) -> None:
+    """Those of the prompt's category and of its fold's entry."""
     signs = set()
+    model = scorer()
+    assert model.regressors is not None
     for n in range(200):
-        found = chosen(state(threshold=0.3, cost_weight=0.2), n)
-        known = [r for r in found.retrieved if r.utility is not None]
-        first, second = sorted(known, key=lambda r: -(r.utility or 0.0))[:2]
-        assert found.gap == pytest.approx((first.score or 0.0) - (second.score or 0.0))
+        made = state(model=model, threshold=0.3, cost_weight=0.2)
+        found = route(prompt(f"r{n}"), embedding(n), made, fold=n % FOLDS, category=category)
+        columns = [model.columns.index(r.expert) for r in best_two(found)]
+        kind = NAMES.index(category) if category in NAMES else NAMES.index(UNKNOWN)
+        maps = RegressorModel(
+            model.centroids[n % FOLDS], model.regressors[n % FOLDS, [kind]], np.ones(6)
+        )
+        first, second = score(maps, embedding(n)[None], np.array([0]))[0, columns]
+        assert found.gap == pytest.approx(first - second)
         signs.add((found.gap or 0.0) > 0.0)
     assert signs == {True, False}
+
+
+def test_a_state_from_before_the_regressors_takes_the_gap_of_the_scores() -> None:
+    made = state(model=replace(scorer(), regressors=None), threshold=0.3, cost_weight=0.2)
+    for n in range(50):
+        found = chosen(made, n)
+        first, second = best_two(found)
+        assert found.gap == pytest.approx((first.score or 0.0) - (second.score or 0.0))
 
 
 def test_the_comparator_decides_only_when_both_may_be_served() -> None:

@@ -17,6 +17,8 @@ from ingest.metrics import Metrics
 from ingest.outbox import OutboxPublisher
 from ingest.wire import decode_decision
 from judge import sampling
+from online.categories import UNKNOWN
+from online.category_examples import EXAMPLES
 from store.clock import ManualClock
 from store.errors import EventRejected, StoreUnavailable
 from store.facts import Recorded, ResponseOutcome
@@ -109,6 +111,14 @@ def test_without_a_state_nothing_is_decided_or_stored() -> None:
         desk.handler.on_prompts([asked("r1")])
     assert desk.ledger.transactions == 0
     assert not desk.encoder.asked
+
+
+def test_the_category_is_told_by_the_nearest_examples(desk: Desk) -> None:
+    texts = {kind: texts[0] for kind, texts in EXAMPLES.items()}
+    decided = desk.decide(*(asked(kind, text=text) for kind, text in texts.items()))
+    assert [d.category for d in decided] == list(texts)
+    (far,) = desk.decide(asked("far", text="prompt 7 1"))
+    assert far.category == UNKNOWN
 
 
 def test_a_batch_is_one_transaction_and_one_state(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online import learner as learner_module
-from online.cargo import confidence
+from online.cargo import GapConfidence, confidence
+from online.categories import NAMES, number_of
 from online.learn import FORGETTING, JudgedRequest, LearnSettings, OnlineLearner
 from online.learner import LabelWindow, Learner
+from online.regress import Regressors, predicted
 from online.scorer import ScorerModel, score
 from store.memory import MemoryLedger
 from store.records import FOLDS, PROBE, ExpertId, Float32Array, Label, RequestId
@@ -250,7 +253,8 @@ def taught(rows: list[JudgedRequest]) -> ScorerModel:
 
 def entry(model: ScorerModel, fold: int) -> list[bytes]:
     arrays = (model.table, model.evidence, model.descriptors, model.calibration)
-    return [a[fold].tobytes() for a in (*arrays, model.gap, model.comparator)]
+    assert model.regressors is not None
+    return [a[fold].tobytes() for a in (*arrays, model.gap, model.comparator, model.regressors)]
 
 
 UNIT = st.floats(0.0, 1.0)
@@ -286,11 +290,55 @@ def test_nan_never_appears_and_tables_stay_in_the_unit_interval(
     rows: list[tuple[int, dict[ExpertId, float], float]],
 ) -> None:
     model = taught([judged(n, fold=f, scores=s, pi=1e-6 + p) for n, (f, s, p) in enumerate(rows)])
-    for array in (model.evidence, model.descriptors, model.gap, model.comparator):
+    assert model.regressors is not None
+    for array in (model.evidence, model.descriptors, model.gap, model.comparator, model.regressors):
         assert np.all(np.isfinite(array))
     for array in (model.table, model.calibration):
         assert np.all((array >= -1e-9) & (array <= 1.0 + 1e-9))
     assert np.all(np.diff(model.calibration, axis=2) >= 0.0)
+
+
+def test_the_regressors_of_an_entry_are_those_of_its_folds_labels() -> None:
+    """By category, with the weights of the tables."""
+    kinds = ("coding", "all", "unknown", "reasoning")
+    rows = [judged(n, fold=n % FOLDS, scores={A: n % 3 / 2, B: n % 2}) for n in range(90)]
+    rows = [
+        replace(row, request=replace(row.request, category=kinds[n % 4]))
+        for n, row in enumerate(rows)
+    ]
+    found = taught(rows).regressors
+    assert found is not None
+    for excluded in range(FOLDS):
+        alone = Regressors(CENTROIDS[excluded], experts=3, categories=len(NAMES))
+        for row in rows:
+            if row.request.fold not in {0, excluded}:
+                kind = number_of(row.request.category)
+                known = {0: row.scores[A], 1: row.scores[B]}
+                alone.learn(row.request.embedding, kind, known, weight=1.0)
+        np.testing.assert_allclose(found[excluded], alone.weights(range(len(NAMES))), rtol=1e-9)
+    coding, unknown = found[0, number_of("coding")], found[0, number_of("unknown")]
+    assert not np.allclose(coding[:, 0], unknown[:, 0])
+
+
+def test_the_gap_is_learnt_from_what_the_regressors_said_before_the_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner, learnt = OnlineLearner(CENTROIDS, SETTINGS), []
+    monkeypatch.setattr(
+        GapConfidence,
+        "learn",
+        lambda it, gap, **_: learnt.append(gap) if it is learner._gaps[0] else None,
+    )
+    expected = []
+    for n in range(120):
+        row = judged(n, fold=1 + n % 4, scores={A: 0.9, B: 0.4 + n % 2 / 10})
+        a, b = predicted(learner._maps[0, -1], row.request.embedding, CENTROIDS[0], (0, 1))
+        expected.append(a - b)
+        learner.learn(row)
+    assert len(learnt) > 100, "those from before the experts had scores are missing"
+    # Which of the two is first changes, and with it the sign.
+    assert np.abs(learnt) == pytest.approx(np.abs(expected[-len(learnt) :]))
+    assert np.any(np.abs(learnt) > 0.3)
 
 
 @pytest.mark.parametrize(("quality", "is_trusted"), [(0.86, True), (0.85, True), (0.84, False)])

@@ -84,7 +84,7 @@ def test_observing_serves_the_reference_and_notes_what_apply_would_serve(
     )
     assert (observed.would_serve, observed.would_reason) == (applied.expert, applied.reason)
     assert applied.would_serve is None
-    logged = ("retrieved", "gap", "gap_confidence", "comparator_probability", "category")
+    logged = ("retrieved", "gap", "gap_confidence", "comparator_probability")
     assert [getattr(observed, n) for n in logged] == [getattr(applied, n) for n in logged]
 
 

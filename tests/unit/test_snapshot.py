@@ -190,7 +190,10 @@ def test_relative_costs_of_another_pool_are_refused() -> None:
         reopened(with_array("relative_costs", lambda a: a[:-1]))
 
 
-ARRAYS = ("centroids", "table", "evidence", "descriptors", "calibration", "gap", "comparator")
+ARRAYS = (
+    *("centroids", "table", "evidence", "descriptors", "calibration", "gap", "comparator"),
+    "regressors",
+)
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -212,6 +215,17 @@ def test_wrong_shapes_types_and_numbers_are_refused(
 ) -> None:
     with pytest.raises(StateRefused):
         reopened(with_array(name, change))
+
+
+def test_a_state_from_before_the_regressors_loads() -> None:
+    """And what is loaded is written as it was."""
+    tensors = load(PAYLOAD)
+    del tensors["regressors"]
+    older = save(tensors, metadata={"header": json.dumps(header_of(PAYLOAD), sort_keys=True)})
+    found = reopened(older)
+    assert found.model is not None
+    assert found.model.regressors is None
+    assert dump(found) == older
 
 
 def test_a_missing_array_is_refused() -> None:
