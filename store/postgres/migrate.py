@@ -21,7 +21,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, text
 
 import store.postgres.describing_tables
@@ -84,14 +84,16 @@ def _upgrade_schema(url: str, revision: str) -> None:
 
 
 def _is_upgraded(url: str, revision: str) -> bool:
-    """Bring the schema to a revision; False, and nothing changes, if a table is in use."""
+    """Bring the schema to a revision; False, and nothing changes, if a table is in use: others
+    hold it too long, or hold one that we wait for while they wait for one that we hold.
+    """
     try:
         with _migrating(url) as (connection, config):
             if not _is_newer(connection, config):
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 command.upgrade(config, revision)
     except StoreUnavailable as problem:
-        if not isinstance(problem.__cause__, LockNotAvailable):
+        if not isinstance(problem.__cause__, LockNotAvailable | DeadlockDetected):
             raise
         log.warning("schema.in_use", extra={"why": str(problem)})
         return False

@@ -110,6 +110,8 @@ def test_two_upgrades_at_once_do_not_collide(database_url: str) -> None:
 
 _WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'responses'::regclass"
 
+_WAITS_FOR_EXPERTS = _WAITS.replace("responses", "experts")
+
 
 def test_whoever_reads_experts_goes_on_while_answers_are_indexed(database_url: str) -> None:
     """Bug: the columns of ``experts`` came first, and their lock was held through the indexes."""
@@ -140,6 +142,31 @@ def sent_statements() -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(Engine, "before_cursor_execute", listen)
+
+
+def test_an_upgrade_that_meets_live_traffic_in_a_deadlock_tries_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: the program ended. Traffic read ``experts`` and stored an answer in one transaction."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT_MS", 60_000)  # the deadlock comes first
+    monkeypatch.setattr(migrate, "PAUSE_S", 0.0)
+    migrate.downgrade(database_url, revision="0001")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        raw_connection(database_url) as watch,
+        sent_statements() as sent,
+    ):
+        with raw_connection(database_url) as traffic, traffic.transaction():
+            traffic.execute("SET LOCAL deadlock_timeout = '1h'")  # so the upgrade gives way
+            traffic.execute("SELECT count(*) FROM experts")
+            upgrading = pool.submit(migrate.upgrade, database_url, now=NOON)
+            while watch.execute(_WAITS_FOR_EXPERTS).fetchone() == (0,):
+                assert not upgrading.done()
+            traffic.execute("LOCK TABLE responses IN ROW EXCLUSIVE MODE")
+        upgrading.result()
+    assert sum("LOCK TABLE alerts, experts" in one for one in sent) > 1
+    migrate.check(database_url)
+    assert migrate.differences(database_url) == []
 
 
 def test_a_table_that_others_hold_is_not_waited_for_without_end(
