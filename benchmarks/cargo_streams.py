@@ -7,6 +7,7 @@ training prompts, which takes no label; what is learnt and what is scored are th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,14 @@ import numpy.typing as npt
 from benchmarks.newcomer_sets import TRAIN, Recorded, Rows
 from online import regress
 from online.categories import NAMES, Categories
-from online.clusters import CLUSTERS, fit_centroids, membership
+from online.clusters import CLUSTERS, fit_centroids
 from online.regress import RegressorModel, Regressors
 from store.records import Float32Array, FloatArray
 
 UNKNOWN = len(NAMES) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stream:
     """n prompts in an order drawn at random, with what M experts made of them."""
 
@@ -34,6 +35,11 @@ class Stream:
     quality: FloatArray
     """float64[n, M]"""
 
+    @cached_property
+    def features(self) -> FloatArray:
+        """Return float64[n, K]: what is regressed on."""
+        return regress.features(self.embeddings, self.centroids)
+
     def empty(self, experts: int) -> Regressors:
         """Return regressors without a label."""
         return Regressors(self.centroids, experts=experts, categories=len(NAMES))
@@ -41,7 +47,7 @@ class Stream:
     def teach(self, made: Regressors, row: int, *, experts: int) -> None:
         """Teach one prompt on which the first experts were judged."""
         known = dict(enumerate(self.quality[row, :experts].tolist()))
-        made.learn(self.embeddings[row], int(self.categories[row]), known, weight=1.0)
+        made.learn(self.features[row], int(self.categories[row]), known, weight=1.0)
 
     def learnt(self, count: int) -> Regressors:
         """Return the regressors after the first prompts, all experts judged on each."""
@@ -71,7 +77,7 @@ def refitted(stream: Stream, judged: npt.NDArray[np.bool_], weights: FloatArray)
     """
     n, experts = judged.shape
     aged = weights * regress.FORGETTING ** np.arange(n)[::-1]
-    features = membership(stream.embeddings[:n], stream.centroids, sharpness=regress.SHARPNESS)
+    features = stream.features[:n]
     made = np.empty((len(NAMES), CLUSTERS, experts))
     for m in range(experts):
         over_all = _least_squares(features, stream.quality[:n, m], aged * judged[:, m])

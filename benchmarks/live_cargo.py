@@ -93,7 +93,7 @@ def _difference(stream: Stream, count: int) -> FloatArray:
     for row in range(count):
         known = {int(m): float(stream.quality[row, m]) for m in np.flatnonzero(judged[row])}
         category = int(stream.categories[row])
-        made.learn(stream.embeddings[row], category, known, weight=weights[row])
+        made.learn(stream.features[row], category, known, weight=weights[row])
     rest = stream.embeddings[count:], stream.categories[count:]
     ours, theirs = made.frozen(), refitted(stream, judged, weights)
     return np.abs(score(ours, *rest) - score(theirs, *rest))
@@ -148,7 +148,7 @@ def _parted(stream: Stream, experts: int) -> Regressors:
     """Return regressors whose experts were each judged alone once, so that they share nothing."""
     made = stream.empty(experts)
     for m in range(experts):
-        made.learn(stream.embeddings[m], 0, {m: 0.5}, weight=1.0)
+        made.learn(stream.features[m], 0, {m: 0.5}, weight=1.0)
     return made
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from online.cargo import confidence
 from online.categories import number_of
 from online.comparator import features, probability
+from online.regress import features as features_of
 from online.regress import predicted
 from online.scorer import ScorerModel, Scores
 from online.state import RoutingState
@@ -92,5 +93,6 @@ def gap_of(
     if model.regressors is None:
         return float(quality[first] - quality[second])
     maps = model.regressors[entry, number_of(category)]
-    ours, theirs = predicted(maps, embedding, model.centroids[entry], (first, second)).tolist()
+    described = features_of(embedding[None], model.centroids[entry])[0]
+    ours, theirs = predicted(maps, described, (first, second)).tolist()
     return float(ours - theirs)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 
+from online import regress
 from online.cargo import GapConfidence, outcome, within
 from online.categories import NAMES, number_of
 from online.clusters import membership, unit_rows
 from online.comparator import Comparator, features
 from online.isotonic import KNOTS, MIN_PAIRS, fit_knots
-from online.regress import NOTHING_KNOWN, Regressors, predicted
+from online.regress import NOTHING_KNOWN, Regressors
 from online.scorer import MIN_EVIDENCE, ScorerModel
 from store.records import FOLDS, ExpertId, Float32Array, FloatArray, SampledRequest
 
@@ -56,6 +58,17 @@ class LearnSettings:
     cost_weight: float
     margin: float
     """How much worse a judged answer may be and still be acceptable."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A prompt as one excluded fold's clusters see it."""
+
+    membership: FloatArray
+    """float64[K]"""
+    features: FloatArray
+    """float64[K]: softer, for the regressors."""
+    category: int
 
 
 class OnlineLearner:
@@ -96,23 +109,25 @@ class OnlineLearner:
     def learn(self, judged: JudgedRequest) -> None:
         """Take in one judged request; fold 0 and requests without a score teach nothing."""
         fold = judged.request.fold
-        known = self._known(judged)
+        known = {self._column[e]: s for e, s in judged.scores.items() if e in self._column}
         if fold == 0 or not known:
             return
         weight = self._weight(judged.request.inclusion_probability)
         entries = [e for e in range(FOLDS) if e != fold]
         weights = membership(judged.request.embedding, self._centroids)
+        described = regress.features(judged.request.embedding, self._centroids)
+        category = number_of(judged.request.category)
         table, descriptors = self._table(), self._descriptors()
         for e in entries:  # everything below sees the tables as they were before this label
-            self._learn_out_of_sample(e, judged, weights[e], table[e], descriptors[e], weight)
+            prompt = _Prompt(weights[e], described[e], category)
+            self._learn_out_of_sample(e, prompt, table[e], descriptors[e], known, weight)
         self._sums *= FORGETTING
         self._counts *= FORGETTING
         for column, quality in known.items():
             self._sums[entries, :, column] += weight * weights[entries] * quality
             self._counts[entries, :, column] += weight * weights[entries]
-        category = number_of(judged.request.category)
         for e in entries:
-            self._regressors[e].learn(judged.request.embedding, category, known, weight=weight)
+            self._regressors[e].learn(described[e], category, known, weight=weight)
         self._seen += 1
         if self._seen % _REFIT_EVERY == 0:
             self._refit()
@@ -131,9 +146,6 @@ class OnlineLearner:
             comparator=np.stack([c.frozen() for c in self._comparators]),
             regressors=self._solved(),
         )
-
-    def _known(self, judged: JudgedRequest) -> dict[int, float]:
-        return {self._column[e]: s for e, s in judged.scores.items() if e in self._column}
 
     def _solved(self) -> FloatArray:
         return np.stack([r.weights(range(len(NAMES))) for r in self._regressors])
@@ -164,30 +176,31 @@ class OnlineLearner:
     def _learn_out_of_sample(
         self,
         e: int,
-        judged: JudgedRequest,
-        weights: FloatArray,
+        prompt: _Prompt,
         table: FloatArray,
         descriptors: FloatArray,
+        known: Mapping[int, float],
         weight: float,
     ) -> None:
-        cosine = unit_rows(weights) @ descriptors.T
-        from_table = weights @ table
+        cosine = unit_rows(prompt.membership) @ descriptors.T
+        from_table = prompt.membership @ table
         calibrated = np.array(
             [np.interp(c, KNOTS, self._knots[e, m]) for m, c in enumerate(cosine)]
         )
         ready = self._counts[e].sum(axis=0) >= MIN_EVIDENCE
-        self._learn_pair(e, judged, cosine, from_table, calibrated, ready, weight)
-        for column, quality in self._known(judged).items():
+        self._learn_pair(e, prompt, cosine, from_table, calibrated, ready, known, weight)
+        for column, quality in known.items():
             self._pairs[e][column].append((float(cosine[column]), quality, weight))
 
     def _learn_pair(
         self,
         e: int,
-        judged: JudgedRequest,
+        prompt: _Prompt,
         cosine: FloatArray,
         table: FloatArray,
         calibrated: FloatArray,
         ready: FloatArray,
+        known: Mapping[int, float],
         weight: float,
     ) -> None:
         """Teach gap and comparator the two best by predicted utility, if both were judged."""
@@ -196,15 +209,12 @@ class OnlineLearner:
         if int(np.count_nonzero(ready)) < 2:
             return
         first, second = (int(i) for i in np.argsort(-utility, kind="stable")[:2])
-        known = self._known(judged)
         if first not in known or second not in known:
             return
         lead = known[first] - known[second]
         margin = self._settings.margin
-        maps = self._maps[e, number_of(judged.request.category)]
-        ours, theirs = predicted(
-            maps, judged.request.embedding, self._centroids[e], (first, second)
-        ).tolist()
+        maps = self._maps[e, prompt.category]
+        ours, theirs = regress.predicted(maps, prompt.features, (first, second)).tolist()
         self._gaps[e].learn(
             ours - theirs,
             first_holds=within(-lead, margin),

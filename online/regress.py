@@ -47,23 +47,22 @@ class RegressorModel:
     """float64[M]: effective labels behind an expert; 0 means that its score says nothing."""
 
 
-def predicted(
-    maps: FloatArray,
-    embedding: npt.NDArray[np.floating],
-    centroids: Float32Array,
-    columns: Sequence[int],
-) -> FloatArray:
+def features(embeddings: npt.NDArray[np.floating], centroids: Float32Array) -> FloatArray:
+    """Return float64[..., K]: what is regressed on, in the shapes of ``clusters.membership``."""
+    return membership(embeddings, centroids, sharpness=SHARPNESS)
+
+
+def predicted(maps: FloatArray, described: FloatArray, columns: Sequence[int]) -> FloatArray:
     """Return float64[len(columns)] in [0, 1]: predicted quality of some experts on one prompt.
 
     Parameters
     ----------
     maps
         float64[K, M]: those of the prompt's category.
-    centroids
-        float32[K, d], unit rows.
+    described
+        float64[K]: the prompt's ``features``.
     """
-    features = membership(embedding[None], centroids, sharpness=SHARPNESS)[0]
-    return np.asarray(np.clip(features @ maps[:, [*columns]], 0.0, 1.0))
+    return np.asarray(np.clip(described @ maps[:, [*columns]], 0.0, 1.0))
 
 
 def score(
@@ -78,11 +77,11 @@ def score(
     categories
         int64[n]: each prompt's, from ``categories.Categories.of``.
     """
-    features = membership(embeddings, model.centroids, sharpness=SHARPNESS)
-    scores = np.empty((len(features), model.weights.shape[2]))
+    described = features(embeddings, model.centroids)
+    scores = np.empty((len(described), model.weights.shape[2]))
     for category in np.unique(categories):
         rows = categories == category
-        scores[rows] = features[rows] @ model.weights[category]
+        scores[rows] = described[rows] @ model.weights[category]
     return np.clip(scores, 0.0, 1.0)
 
 
@@ -98,7 +97,7 @@ class Regressors:
     centroids
         float32[K, d], unit rows or zero ones, fitted without the excluded fold.
     experts
-        How many there are at the start; ``join`` adds one.
+        How many there are.
     categories
         How many there are, the unknown last: it has no regressor of its own, for its prompts are
         alike in nothing but being far from the others.
@@ -113,19 +112,9 @@ class Regressors:
         self._one = 1.0
         """The weight, in the sums, of a label that is learnt now and has weight one."""
 
-    def join(self) -> int:
-        """Add an expert without labels and return its column; no other's weights change."""
-        self._grams.append(np.zeros_like(self._grams[0]))
-        self._gram_of.append(len(self._grams) - 1)
-        self._moments = np.concatenate(
-            [self._moments, np.zeros_like(self._moments, shape=(*self._moments.shape[:2], 1))],
-            axis=2,
-        )
-        return len(self._gram_of) - 1
-
     def learn(
         self,
-        embedding: npt.NDArray[np.floating],
+        described: FloatArray,
         category: int,
         known: Mapping[int, float],
         *,
@@ -135,17 +124,16 @@ class Regressors:
 
         Parameters
         ----------
-        embedding
-            float[d], unit length.
+        described
+            float64[K]: the prompt's ``features`` by these centroids.
         known
             Judged quality in [0, 1] by column; experts that were not judged are absent.
         weight
             1/π, stabilised and capped by the caller.
         """
         self._age()
-        features = membership(embedding[None], self._centroids, sharpness=SHARPNESS)[0]
-        weighted = (weight * self._one) * features
-        square = np.outer(weighted, features)
+        weighted = (weight * self._one) * described
+        square = np.outer(weighted, described)
         for gram in self._shared_by(known):
             self._grams[gram][category] += square
         self._moments[category][:, [*known]] += np.outer(weighted, [*known.values()])

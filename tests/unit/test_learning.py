@@ -15,7 +15,7 @@ from online.cargo import GapConfidence, confidence
 from online.categories import NAMES, number_of
 from online.learn import FORGETTING, JudgedRequest, LearnSettings, OnlineLearner
 from online.learner import LabelWindow, Learner
-from online.regress import Regressors, predicted
+from online.regress import Regressors, features, predicted
 from online.scorer import ScorerModel, score
 from store.memory import MemoryLedger
 from store.records import FOLDS, PROBE, ExpertId, Float32Array, Label, RequestId
@@ -314,7 +314,8 @@ def test_the_regressors_of_an_entry_are_those_of_its_folds_labels() -> None:
             if row.request.fold not in {0, excluded}:
                 kind = number_of(row.request.category)
                 known = {0: row.scores[A], 1: row.scores[B]}
-                alone.learn(row.request.embedding, kind, known, weight=1.0)
+                described = features(row.request.embedding, CENTROIDS[[excluded]])[0]
+                alone.learn(described, kind, known, weight=1.0)
         np.testing.assert_allclose(found[excluded], alone.weights(range(len(NAMES))), rtol=1e-9)
     coding, unknown = found[0, number_of("coding")], found[0, number_of("unknown")]
     assert not np.allclose(coding[:, 0], unknown[:, 0])
@@ -332,7 +333,8 @@ def test_the_gap_is_learnt_from_what_the_regressors_said_before_the_label(
     expected = []
     for n in range(120):
         row = judged(n, fold=1 + n % 4, scores={A: 0.9, B: 0.4 + n % 2 / 10})
-        a, b = predicted(learner._maps[0, -1], row.request.embedding, CENTROIDS[0], (0, 1))
+        described = features(row.request.embedding, CENTROIDS[:1])[0]
+        a, b = predicted(learner._maps[0, -1], described, (0, 1))
         expected.append(a - b)
         learner.learn(row)
     assert len(learnt) > 100, "those from before the experts had scores are missing"

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from benchmarks.cargo_worth import win_rate
 from online import regress
-from online.clusters import membership
 from online.regress import NOTHING_KNOWN, Regressors, score
 from store.records import FloatArray
 
@@ -31,6 +30,10 @@ class Labels:
     quality: FloatArray
     """float64[n, M], NaN where an expert was not judged."""
     weights: FloatArray
+
+    @property
+    def features(self) -> FloatArray:
+        return regress.features(self.embeddings, self.centroids)
 
     def known(self, row: int) -> dict[int, float]:
         judged = np.flatnonzero(np.isfinite(self.quality[row]))
@@ -58,7 +61,7 @@ def learnt(labels: Labels, rows: npt.NDArray[np.int64] | None = None) -> Regress
     made = Regressors(labels.centroids, experts=M, categories=C)
     for row in np.arange(len(labels.quality)) if rows is None else rows:
         made.learn(
-            labels.embeddings[row],
+            labels.features[row],
             int(labels.categories[row]),
             labels.known(row),
             weight=labels.weights[row],
@@ -86,7 +89,7 @@ def _least_squares(
     if not rows.any():
         return np.full(K, NOTHING_KNOWN)
     w, q = weights[rows], labels.quality[rows, expert]
-    x = membership(labels.embeddings[rows], labels.centroids, sharpness=regress.SHARPNESS)
+    x = labels.features[rows]
     mean = np.average(q, weights=w)
     root = np.sqrt(w)[:, None]
     design = np.vstack([root * x, np.sqrt(regress.RIDGE) * np.eye(K)])
@@ -139,7 +142,7 @@ def test_who_else_is_judged_does_not_change_an_expert(seed: int) -> None:
         for row in range(len(labels.quality)):
             known = labels.known(row)
             alone.learn(
-                labels.embeddings[row],
+                labels.features[row],
                 int(labels.categories[row]),
                 {0: known[expert]} if expert in known else {},
                 weight=labels.weights[row],
@@ -155,39 +158,8 @@ def test_experts_that_are_judged_together_share_one_gram_matrix() -> None:
     labels = drawn(3, judged=1.0)
     made = learnt(labels)
     assert len(made._grams) == 1
-    made.learn(labels.embeddings[0], 0, {0: 1.0, 1: 0.0}, weight=1.0)
+    made.learn(labels.features[0], 0, {0: 1.0, 1: 0.0}, weight=1.0)
     assert len(made._grams) == 2
-
-
-def test_an_expert_that_joins_leaves_the_others_as_they_are() -> None:
-    labels = drawn(4)
-    made, without = learnt(labels), learnt(labels)
-    column = made.join()
-    assert column == M
-    assert (made.frozen().weights[:, :, column] == NOTHING_KNOWN).all()
-    for row in range(30):
-        known = labels.known(row)
-        made.learn(labels.embeddings[row], 0, known | {column: 0.9}, weight=1.0)
-        without.learn(labels.embeddings[row], 0, known, weight=1.0)
-    grown, old = made.frozen(), without.frozen()
-    np.testing.assert_array_equal(grown.weights[:, :, :M], old.weights)
-    np.testing.assert_array_equal(grown.evidence[:M], old.evidence)
-    assert grown.weights[:, :, column] == pytest.approx(0.9)
-
-
-def test_a_newcomer_that_shares_its_probes_is_as_if_it_had_been_there() -> None:
-    labels = drawn(5, judged=1.0)
-    made = Regressors(labels.centroids, experts=M - 1, categories=C)
-    made.join()
-    for row in range(len(labels.quality)):
-        made.learn(
-            labels.embeddings[row],
-            int(labels.categories[row]),
-            labels.known(row),
-            weight=labels.weights[row],
-        )
-    found, other = made.frozen(), learnt(labels).frozen()
-    np.testing.assert_allclose(found.weights, other.weights, rtol=0.0, atol=TOLERANCE)
 
 
 def test_the_unknown_have_no_regressor_of_their_own() -> None:
@@ -210,7 +182,8 @@ def test_a_label_moves_the_scores_of_prompts_like_its_own() -> None:
     prompts = np.vstack([labels.centroids[:1], -labels.centroids[:1]])
     made = learnt(labels)
     before = score(made.frozen(), prompts, np.zeros(2, np.int64))
-    made.learn(labels.centroids[0], 0, {0: 1.0}, weight=1.0)
+    own = regress.features(labels.centroids[:1], labels.centroids)[0]
+    made.learn(own, 0, {0: 1.0}, weight=1.0)
     near, far = (score(made.frozen(), prompts, np.zeros(2, np.int64)) - before)[:, 0]
     assert near > 5.0 * abs(far) > 0.0
 
@@ -220,7 +193,7 @@ def test_scores_are_of_the_prompt_s_category_and_within_bounds() -> None:
     made = learnt(labels)
     model = made.frozen()
     found = score(model, labels.embeddings, labels.categories)
-    features = membership(labels.embeddings, labels.centroids, sharpness=regress.SHARPNESS)
+    features = labels.features
     alone = [x @ model.weights[c] for x, c in zip(features, labels.categories, strict=True)]
     np.testing.assert_allclose(found, np.clip(alone, 0.0, 1.0), rtol=0.0, atol=TOLERANCE)
     model.weights[:] = 7.0
