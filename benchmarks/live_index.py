@@ -213,6 +213,7 @@ def _wider(state: RoutingState) -> RoutingState:
         calibration=more(model.calibration, 1),
         gap=model.gap,
         comparator=model.comparator,
+        regressors=None if model.regressors is None else more(model.regressors, 3),
     )
     member = PoolMember(name=NEWCOMER, status=ExpertStatus.RAMPING, price=Price(request_usd=0.1))
     return replace(state, pool=(*state.pool, member), model=wide)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ingest.demo_traffic import DemoPrompt, load_prompts
+from online.categories import NAMES
 from online.clusters import fit_centroids, unit_rows
 from online.encode import CachedEncoder, SentenceEncoder
 from online.folds import fold_of, group_of
@@ -69,6 +70,7 @@ def drawn_state(experts: int, *, threshold: float = 0.5, version: int = 1) -> Ro
         calibration=np.sort(rng.random((FOLDS, experts, len(KNOTS))), axis=2),
         gap=np.tile([0.1, 0.5], (FOLDS, 1)),
         comparator=rng.normal(size=(FOLDS, 4)),
+        regressors=np.repeat(table[:, None], len(NAMES), axis=1),
     )
     pool = tuple(
         PoolMember(name=name, status=ExpertStatus.CERTIFIED, price=Price(request_usd=float(cost)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.live_gap import BINS, bins, calibration_error, floor
+from benchmarks.gap_tables import BINS, bins, calibration_error, floor
 
 
 def test_the_error_is_the_mean_distance_over_bins_of_as_many_prompts() -> None:
