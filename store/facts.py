@@ -25,6 +25,7 @@ from store.records import (
     TaskStatus,
     Verdict,
 )
+from store.served import Period, ServedGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,13 @@ class Decisions(Protocol):
 
     def newest_version(self) -> int:
         """Return the state version of the decision with the highest ``seq``, 0 before the first."""
+        ...
+
+    def served(self, period: Period) -> list[ServedGroup]:
+        """Return the requests decided in a period, counted by what they have in common, in no
+        particular order. Of the labels of a served answer a verifier's counts, else the lowest
+        judge version's; probes and labels left out by a quarantine are none.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import itertools
 import statistics
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,16 +14,24 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from store.facts import Decided, Recorded, ResponseOutcome
+from store.judging import VERIFIED
 from store.memory_quarantining import is_left_out
 from store.memory_tables import HeldPrompt, HeldVector, Journal
 from store.records import (
     TRAFFIC,
     Decision,
     ExpertId,
+    Label,
     RequestId,
     ResponseReceived,
     SampledRequest,
     day_of,
+)
+from store.served import Period, ServedGroup
+
+_ALIKE = (
+    *("tenant", "category", "expert", "reference", "reason", "degraded"),
+    *("inclusion_probability", "risk_target"),
 )
 
 
@@ -99,6 +108,32 @@ class MemoryDecisions:
         )
         return list(itertools.islice(self._sampled(wanted, encoder), count))[::-1]
 
+    def served(self, period: Period) -> list[ServedGroup]:
+        groups: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+        for decision in self._tables.decisions.values():
+            if period.since <= decision.decided_at < period.until:
+                counts = groups[tuple(getattr(decision, name) for name in _ALIKE)]
+                counts["requests"] += 1
+                counts["sampled"] += decision.is_sampled
+                if said := self._said(decision):
+                    counts[said] += 1
+        return [
+            ServedGroup(**dict(zip(_ALIKE, alike, strict=True)), **counts)  # type: ignore[arg-type]
+            for alike, counts in groups.items()
+        ]
+
+    def _said(self, decision: Decision) -> str | None:
+        if not decision.is_sampled or decision.expert == decision.reference:
+            return None
+        held = self._tables.quarantines
+        return _verdict(
+            label
+            for label in self._tables.labels_of.get(decision.request_id, ())
+            if label.expert == decision.expert
+            and label.purpose == TRAFFIC
+            and not is_left_out(label, held)
+        )
+
     def _lacks(self, request_id: RequestId, expert: ExpertId) -> bool:
         held = self._tables.quarantines
         every = self._tables.labels_of.get(request_id, ())
@@ -149,6 +184,18 @@ class MemoryDecisions:
 
 def _hashed(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _verdict(given: Iterable[Label]) -> str | None:
+    """Return what the label that counts says, as ``ServedGroup`` counts it."""
+    ranked = sorted(
+        given, key=lambda x: (not x.judge_version.startswith(VERIFIED), x.judge_version)
+    )
+    if not ranked:
+        return None
+    if ranked[0].score is None:
+        return "unreadable"
+    return "acceptable" if ranked[0].outcome else "unacceptable"
 
 
 class MemoryResponses:

@@ -27,6 +27,7 @@ from store.postgres.rows import (
     sampled_of,
     utc,
 )
+from store.postgres.served import served
 from store.postgres.tables import (
     awaited_labels,
     decision_seq,
@@ -37,6 +38,7 @@ from store.postgres.tables import (
     request_keys,
 )
 from store.records import TRAFFIC, Decision, ExpertId, RequestId, SampledRequest, day_of
+from store.served import Period, ServedGroup
 
 _LAST_VALUE = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM decision_seq"
 _HOLD_FLOOR = text(f"SELECT pg_advisory_xact_lock_shared(:floor + ({_LAST_VALUE}))")
@@ -249,6 +251,9 @@ class PostgresDecisions:
     def newest_version(self) -> int:
         newest = select(decisions.c.state_version).order_by(decisions.c.seq.desc()).limit(1)
         return self._connection.scalar(newest) or 0
+
+    def served(self, period: Period) -> list[ServedGroup]:
+        return served(self._connection, period)
 
 
 def _last_seq() -> ScalarSelect[int]:
