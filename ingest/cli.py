@@ -16,6 +16,7 @@ from ingest.cli_judge import judge_app
 from ingest.cli_letters import letters_app
 from ingest.cli_observe import observe
 from ingest.cli_opening import opened_backbone, read_settings, settings_from_file
+from ingest.cli_report import report
 from ingest.cli_restore import republish, rewind
 from ingest.cli_upkeep import erase, retention
 from ingest.env_file import FILE
@@ -173,6 +174,7 @@ def recount(
 
 app.command()(init)
 app.command()(observe)
+app.command()(report)
 app.command()(retention)
 app.command()(erase)
 app.command()(rewind)

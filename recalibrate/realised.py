@@ -65,7 +65,7 @@ def realised_risk(unacceptable: int, requests: int, *, alpha: float) -> Realised
         unacceptable=unacceptable,
         rate=rate,
         verdict=verdict,
-        labels_needed=_labels_needed(rate.value, alpha) if undecided else None,
+        labels_needed=labels_needed(rate.value, alpha) if undecided else None,
     )
 
 
@@ -79,7 +79,7 @@ def widened(risk: Realised, deviation: float, *, alpha: float) -> Realised:
     rate = spread(risk.rate, deviation)
     verdict = _verdict(rate, alpha)
     needed = None
-    if verdict is Verdict.NOT_DECIDED and (narrow := _labels_needed(rate.value, alpha)) is not None:
+    if verdict is Verdict.NOT_DECIDED and (narrow := labels_needed(rate.value, alpha)) is not None:
         growth = ((rate.high - rate.low) / (risk.rate.high - risk.rate.low)) ** 2
         needed = max(risk.requests + 1, math.ceil(growth * narrow))
     return replace(risk, rate=rate, verdict=verdict, labels_needed=needed)
@@ -148,8 +148,8 @@ def _verdict(rate: Interval, alpha: float) -> Verdict:
     return Verdict.NOT_DECIDED
 
 
-def _labels_needed(rate: float, alpha: float) -> int | None:
-    """Return the n at which Wilson's interval around this rate ends at α.
+def labels_needed(rate: float, alpha: float) -> int | None:
+    """Return the n at which Wilson's interval around this rate ends at α; None: at none.
 
     Wilson's interval inverts the score test: it excludes α iff
     ``|rate − α| > z √(α(1 − α) / n)``.

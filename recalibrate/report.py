@@ -21,7 +21,7 @@ FORMAT = 1
 def render_html(summary: Summary) -> str:
     """Return one page that needs nothing else: no script, no address, no prompt text."""
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             summary=summary,
@@ -39,7 +39,8 @@ def render_json(summary: Summary) -> str:
     return json.dumps(document, default=_plain, allow_nan=False, ensure_ascii=False, indent=2)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what every page is made with: strict, escaping, with the words as filters."""
     made = Environment(
         loader=PackageLoader("recalibrate"),
         autoescape=True,

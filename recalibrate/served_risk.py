@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recalibrate.realised import CONFIDENCE, Interval, Verdict, wilson
+from recalibrate.realised import CONFIDENCE, Interval, Verdict, labels_needed, wilson
 from store.records import OUTSIDE_PROMISE
 from store.served import ServedGroup
 
@@ -68,6 +68,7 @@ def served_risk(groups: Sequence[ServedGroup], *, alpha: float) -> ServedRisk:
     rate = _rate(strata, total) if total else None
     verdict = _verdict(rate, alpha)
     judged = sum(s.judged for s in strata)
+    needed = _needed(rate, alpha, (total - by_reference) / total) if judged and rate else None
     return ServedRisk(
         requests=sum(g.requests for g in routed),
         by_reference=by_reference,
@@ -76,7 +77,7 @@ def served_risk(groups: Sequence[ServedGroup], *, alpha: float) -> ServedRisk:
         uncovered=sum(g.requests for g in others) - sum(g.requests for g in covered),
         rate=rate,
         verdict=verdict,
-        labels_needed=_needed(rate, alpha, judged) if verdict is Verdict.NOT_DECIDED else None,
+        labels_needed=needed if verdict is Verdict.NOT_DECIDED else None,
         excess=_excess(rate, alpha),
     )
 
@@ -140,12 +141,10 @@ def _verdict(rate: Interval | None, alpha: float) -> Verdict:
     return Verdict.NOT_DECIDED
 
 
-def _needed(rate: Interval | None, alpha: float, judged: int) -> int | None:
-    """Return how many labels would part the interval from the target: it shrinks with the root."""
-    if rate is None or not judged or math.isclose(rate.value, alpha):
-        return None
-    reach = rate.value - rate.low if rate.value > alpha else rate.high - rate.value
-    return max(judged + 1, math.ceil(judged * (reach / abs(rate.value - alpha)) ** 2))
+def _needed(rate: Interval, alpha: float, share: float) -> int | None:
+    """Return how many labels of other experts' answers, a share of the requests, would decide."""
+    among, target = rate.value / share, alpha / share
+    return labels_needed(among, target) if target < 1.0 else None
 
 
 def _excess(rate: Interval | None, alpha: float) -> float:

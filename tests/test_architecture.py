@@ -30,7 +30,7 @@ HOMES = {
     "jinja2": ("recalibrate/report.py",),
     "jsonschema": ("judge/schemas.py",),
     "kafka": ("ingest/broker_client.py",),
-    "matplotlib": ("recalibrate/plots.py", "recalibrate/svg.py"),
+    "matplotlib": ("recalibrate/*plots.py", "recalibrate/svg.py"),
     "openai": ("online/chat.py",),
     "prometheus_client": ("ingest/metrics.py",),
     "psycopg": ("store/postgres/*",),
