@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -199,6 +200,24 @@ def test_observing_shows_what_is_missing_and_serves_the_reference(up: Running) -
     assert (found["observation"]["mode"], found["observation"]["outlooks"]) == ("observe", [])
     assert WHISPER not in said + json.dumps(found)
     assert up.cli("policy", "set", "mode=apply")[0] == 0
+
+
+def test_the_report_tells_of_this_period_and_of_no_prompt(up: Running, tmp_path: Path) -> None:
+    status, said = up.cli("report")
+    assert status == 0, said
+    assert said.startswith("Risk report, ")
+    assert "Left out: " in said, "requests of the test before were observed"
+    assert WHISPER not in said
+    path = tmp_path / "risk.html"
+    assert up.cli("report", "--format", "html", "--output", str(path))[0] == 0
+    assert WHISPER not in path.read_text()
+    assert "<svg" in path.read_text()
+    assert json.loads(up.cli("report", "--format", "json")[1])["kind"] == "steersman.risk_report"
+    assert (
+        "nothing was decided from 2020-01-01"
+        in up.cli("report", "--from", "2020-01-01", "--to", "2020-01-02")[1]
+    )
+    assert up.cli("report", "--from", "2020-01-02", "--to", "2020-01-01")[0] == 2
 
 
 def test_a_second_up_is_refused(up: Running) -> None:
