@@ -112,8 +112,9 @@ def _strata(groups: Sequence[ServedGroup]) -> list[_Stratum]:
 
 def _rate(strata: Sequence[_Stratum], total: int) -> Interval:
     value = below = above = 0.0
+    otherwise = _pooled(strata)
     for one in strata:
-        share, found = one.requests / total, _share(one)
+        share, found = one.requests / total, _share(one, otherwise=otherwise)
         value += share * found.value
         below += (share * (found.value - found.low)) ** 2
         above += (share * (found.high - found.value)) ** 2
@@ -121,13 +122,22 @@ def _rate(strata: Sequence[_Stratum], total: int) -> Interval:
     return Interval(value=value, low=max(low, 0.0), high=min(high, 1.0))
 
 
-def _share(one: _Stratum) -> Interval:
-    """Return the share of unacceptable answers; a stratum without a label may be anything."""
+def _pooled(strata: Sequence[_Stratum]) -> float:
+    """Return the share over all that was read; half, the middle of what is possible, of nothing."""
+    readable = sum(one.acceptable + one.unacceptable for one in strata)
+    return sum(one.unacceptable for one in strata) / readable if readable else 0.5
+
+
+def _share(one: _Stratum, *, otherwise: float) -> Interval:
+    """Return the share of unacceptable answers.
+
+    A stratum without a label may be anything; its estimate, not its interval, is the others'.
+    """
     if not one.judged:
-        return Interval(value=0.5, low=0.0, high=1.0)
+        return Interval(value=otherwise, low=0.0, high=1.0)
     readable = one.acceptable + one.unacceptable
     return Interval(
-        value=one.unacceptable / readable if readable else 0.5,
+        value=one.unacceptable / readable if readable else otherwise,
         low=wilson(one.unacceptable, one.judged).low,
         high=wilson(one.unacceptable + one.unreadable, one.judged).high,
     )

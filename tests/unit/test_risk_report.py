@@ -98,6 +98,18 @@ def test_a_stratum_without_labels_may_be_anything() -> None:
     assert found.labels_needed is None
 
 
+def test_a_small_stratum_without_labels_widens_the_interval_and_moves_no_estimate() -> None:
+    judged = group(acceptable=95, unacceptable=5)
+    alone = served_risk([judged], alpha=0.1).rate
+    both = served_risk(
+        [judged, group(inclusion_probability=0.2, requests=20, sampled=0, acceptable=0)], alpha=0.1
+    ).rate
+    assert alone is not None
+    assert both is not None
+    assert both.value == pytest.approx(alone.value)
+    assert both.high > alone.high
+
+
 def test_unreadable_verdicts_widen_the_interval_to_both_sides() -> None:
     read = served_risk([group(acceptable=90, unacceptable=10)], alpha=0.1).rate
     some = served_risk([group(acceptable=81, unacceptable=9, unreadable=10)], alpha=0.1).rate
