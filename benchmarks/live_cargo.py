@@ -1,7 +1,7 @@
 """``python -m benchmarks.live_cargo --data DIR``: CARGO's regressors, label by label.
 
 Whether learning label by label is the fit to all labels, what a label takes, whose scores it moves,
-what the maps weigh, and what they predict. The regressors are not part of a routing state yet.
+what the maps weigh, and what they predict.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import numpy as np
 from benchmarks.cargo_streams import Stream, refitted, streams
 from benchmarks.cargo_worth import kinds, worth
 from benchmarks.given import recorded_in
-from benchmarks.newcomer_sets import FILES, MMLU, PARETO, read
+from benchmarks.live_gap import asked as request_of
+from benchmarks.newcomer_sets import FILES, MMLU, PARETO, TRAIN, Recorded, read
 from benchmarks.pools import CACHE, sentence_encoder
-from benchmarks.timing import interleaved, mean_with_interval, ms, table, verdict
-from online.categories import NAMES, from_examples
-from online.clusters import CLUSTERS
+from benchmarks.timing import interleaved, mean_with_interval, ms, table, timed, verdict
+from online.categories import NAMES, UNKNOWN, from_examples
+from online.clusters import CLUSTERS, fit_centroids
 from online.encode import CachedEncoder
+from online.learn import JudgedRequest, LearnSettings, OnlineLearner
 from online.regress import Regressors, score
-from store.records import FOLDS, FloatArray
+from store.records import FOLDS, ExpertId, FloatArray
 
 SETS = (MMLU, PARETO)
 RUNS = 5
@@ -51,6 +53,7 @@ def main() -> None:
     drawn = {n: streams(read(data, n), categories, RUNS, SEED) for n in SETS}
     print(exact(drawn))
     print(cost(drawn[MMLU][0]))
+    print(learner(read(data, MMLU)))
     print(locality(drawn))
     print(weight(drawn[MMLU][0].embeddings.shape[1]))
     print(worth(drawn, WORTH_AFTER))
@@ -126,6 +129,40 @@ def cost(stream: Stream) -> str:
         f"\nOne judged prompt, with the label of every expert, into the sums of one excluded fold"
         f" (a prompt goes into those of four), {TIMED:,} interleaved pairs; solving makes all"
         " experts' maps of the prompt's category:\n" + table(columns, rows)
+    )
+
+
+def learner(data: Recorded) -> str:
+    """Time everything that a judged request teaches the router, per label."""
+    rows = []
+    half = data.rows(TRAIN)
+    centroids = fit_centroids(data.embeddings[half], data.folds[half].tolist())
+    asked = np.flatnonzero(data.part != TRAIN)[: TIMED_FROM + TIMED]
+    for experts in EXPERTS:
+        columns = np.linspace(0, len(data.experts) - 1, experts).round().astype(np.int64)
+        names = tuple(ExpertId(data.experts[i]) for i in columns)
+        costs = tuple((data.expected[columns] / data.expected[columns[-1]]).tolist())
+        settings = LearnSettings(columns=names, relative_costs=costs, cost_weight=1.0, margin=0.0)
+        made = OnlineLearner(centroids, settings)
+        judged = [
+            JudgedRequest(
+                request=request_of(data, int(row), seq, names, UNKNOWN),
+                scores=dict(zip(names, data.quality[row, columns].tolist(), strict=True)),
+            )
+            for seq, row in enumerate(asked)
+        ]
+        for one in judged[:TIMED_FROM]:
+            made.learn(one)
+        found = timed(made.learn, judged[TIMED_FROM:])
+        label = found.seconds.mean() / experts
+        mean = ms(float(found.seconds.mean()))
+        shown = (f"{experts} experts", ms(found.p50), mean, ms(label))
+        rows.append((*shown, verdict(1e3 * label, LABEL_MS)))
+    columns_shown = ("one judged prompt", "median", "mean", "mean a label")
+    return (
+        f"\nEverything that a judged prompt teaches: tables, isotonic maps, regressors, gap and"
+        f" comparator of all excluded folds, all maps solved every 16th time; {TIMED:,} prompts:\n"
+        + table((*columns_shown, f"target {LABEL_MS:g} ms"), rows)
     )
 
 
