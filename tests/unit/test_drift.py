@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recalibrate import drift
-from recalibrate.drift import THRESHOLD, TOLERANCE, evidence_of_regression, has_regressed
+from recalibrate.drift import THRESHOLD, TOLERANCE, evidence, evidence_of_regression
+from store.records import FloatArray
 
 
 def test_the_process_by_hand() -> None:
@@ -56,48 +57,36 @@ def test_extreme_baselines_are_finite(baseline: float) -> None:
     assert np.isfinite(evidence_of_regression([0] * 5_000, baseline_floor=baseline))
 
 
-def run_length(rng: np.random.Generator, *, mean: float, baseline: float, most: int) -> int:
-    """Return how many labels it took to alarm, at most ``most``."""
-    outcomes = (rng.random(most) < mean).astype(int).tolist()
-    low, high = 0, most
-    if not has_regressed(outcomes, baseline_floor=baseline):
-        return most
-    while high - low > 1:  # the highest value so far never falls, so halving finds the alarm
-        middle = (low + high) // 2
-        if has_regressed(outcomes[:middle], baseline_floor=baseline):
-            high = middle
-        else:
-            low = middle
-    return high
+def paths(rng: np.random.Generator, acceptable: float, *shape: int, baseline: float) -> FloatArray:
+    """Return the process of each run, a run a row."""
+    losses = (rng.random(shape) >= acceptable).astype(np.float64)
+    return evidence(losses, level=1.0 - baseline + TOLERANCE)
 
 
 @pytest.mark.slow
-def test_false_alarms_are_at_least_the_level_apart_on_average(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_false_alarms_are_at_least_the_level_apart_on_average() -> None:
     """At the edge of the null, with A = 200 for 10,000: mean run length at least A."""
-    monkeypatch.setattr(drift, "THRESHOLD", 200.0)
-    rng = np.random.default_rng(0)
-    lengths = [run_length(rng, mean=0.70, baseline=0.75, most=2_000) for _ in range(150)]
-    error = float(np.std(lengths, ddof=1) / np.sqrt(len(lengths)))
-    assert np.mean(lengths) >= 200.0 - 3.0 * error
+    above = paths(np.random.default_rng(0), 0.70, 600, 2_000, baseline=0.75) >= 200.0
+    lengths = np.where(above.any(axis=1), above.argmax(axis=1) + 1, 2_000)
+    error = float(lengths.std(ddof=1) / np.sqrt(len(lengths)))
+    assert lengths.mean() >= 200.0 - 3.0 * error
 
 
 def test_an_unchanged_expert_raises_no_alarm_in_a_thousand_labels() -> None:
-    rng = np.random.default_rng(1)
-    alarms = sum(
-        has_regressed((rng.random(1_000) < 0.75).astype(int).tolist(), baseline_floor=0.75)
-        for _ in range(60)
-    )
+    found = paths(np.random.default_rng(1), 0.75, 60, 1_000, baseline=0.75)
+    alarms = np.count_nonzero(found.max(axis=1) >= THRESHOLD)
     assert alarms <= 60 * 1_000 / THRESHOLD + 3.0 * (60 * 1_000 / THRESHOLD) ** 0.5
 
 
 @pytest.mark.slow
 def test_the_demo_s_drop_is_heard_within_four_hundred_labels() -> None:
     """From .49 to .29, in at least nine runs of ten."""
-    rng = np.random.default_rng(2)
-    heard = sum(
-        has_regressed((rng.random(400) < 0.29).astype(int).tolist(), baseline_floor=0.49)
-        for _ in range(200)
-    )
-    assert heard >= 180
+    found = paths(np.random.default_rng(2), 0.29, 200, 400, baseline=0.49)
+    assert np.count_nonzero(found.max(axis=1) >= THRESHOLD) >= 180
+
+
+def test_runs_side_by_side_are_what_each_is_alone() -> None:
+    outcomes = np.random.default_rng(3).integers(0, 2, (4, 50))
+    together = evidence((1 - outcomes).astype(np.float64), level=0.5 + TOLERANCE).max(axis=1)
+    alone = [evidence_of_regression(row.tolist(), baseline_floor=0.5) for row in outcomes]
+    assert together == pytest.approx(alone)
