@@ -66,7 +66,7 @@ def route_by_pool() -> str:
         state = drawn_state(experts)
 
         def decide(i: int, state=state) -> None:  # type: ignore[no-untyped-def]  # bound per pool
-            route(asked[i], vectors[i], state, fold=folds[i])
+            route(asked[i], vectors[i], state, fold=folds[i], category="unknown")
 
         timed(decide, range(WARM))
         took = timed(decide, range(DECISIONS if experts <= 1_000 else DECISIONS // 4))

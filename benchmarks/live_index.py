@@ -236,7 +236,7 @@ def _blocks(state: RoutingState, way: Way) -> tuple[list[Block], list[Block], in
     folds = [fold_of(group_of(p.text, None, tenant=p.tenant)) for p in asked]
 
     def decide(i: int) -> None:
-        route(asked[i], vectors[i], live.current() or state, fold=folds[i])
+        route(asked[i], vectors[i], live.current() or state, fold=folds[i], category="unknown")
 
     def block() -> Block:
         took = timed(decide, range(DECISIONS))

@@ -9,6 +9,7 @@ from contextlib import suppress
 import numpy as np
 
 from ingest.announce import announce_alert
+from online.categories import UNKNOWN
 from online.route import route
 from online.snapshot import load_state
 from online.state import RoutingState
@@ -97,7 +98,9 @@ class Live:
         try:
             for fold in range(FOLDS):
                 with suppress(EventRejected):  # a reference with too small a window; requests
-                    route(_warm_up(record), probe, state, fold=fold)  # are told so, one by one
+                    route(
+                        _warm_up(record), probe, state, fold=fold, category=UNKNOWN
+                    )  # are told so, one by one
         except (ValueError, IndexError, KeyError) as problem:
             raise StateRefused(f"the state cannot route: {problem!r}") from problem
         return state

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from online.admission import eligible, preference
-from online.categories import UNKNOWN
 from online.chance import draw, jitter
 from online.costs import count_tokens
 from online.gap import compared
@@ -61,7 +60,7 @@ def route(
     state: RoutingState,
     *,
     fold: int,
-    category: str = UNKNOWN,
+    category: str,
     degraded: bool = False,
 ) -> Choice:
     """Return the expert for a prompt.

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from online.categories import NAMES
 from online.costs import check_price
 from online.scorer import ScorerModel
 from online.state import PoolMember, RoutingState
@@ -73,6 +74,8 @@ def dump(state: RoutingState) -> bytes:
         "revision": state.revision,
         "columns": list(state.model.columns) if state.model else None,
     }
+    if state.model and state.model.regressors is not None:
+        header["categories"] = list(NAMES)
     arrays = {n: getattr(state.model, n, None) for n in (*_ARRAYS, _REGRESSORS)}
     tensors = {n: np.ascontiguousarray(array) for n, array in arrays.items() if array is not None}
     payload = save(tensors, metadata={"header": json.dumps(header, sort_keys=True)})
@@ -127,7 +130,8 @@ def _state(header: dict[str, object], tensors: dict[str, Any]) -> RoutingState:
         model = ScorerModel(
             columns=tuple(ExpertId(c) for c in columns),
             **{n: tensors[n] for n in _ARRAYS},
-            regressors=tensors.get(_REGRESSORS),
+            # Maps of other categories, or of these in another order, are none: the scores' gap is.
+            regressors=tensors.get(_REGRESSORS) if header.get("categories") == [*NAMES] else None,
         )
     reason = header["safe_reason"]
     values |= {

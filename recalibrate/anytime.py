@@ -72,11 +72,13 @@ def final_wealth(losses: FloatArray, alpha: float, *, cap: float) -> FloatArray:
 
 def _bets(gains: FloatArray, *, largest: float) -> FloatArray:
     """Return float64[G, n]: Σ g / (Σ g + Σ g²) of the labels before, clipped (the paper's bet)."""
-    total = np.cumsum(gains, axis=1) - gains
-    squares = np.cumsum(gains**2, axis=1) - gains**2
+    # Shifted, not less their own: rounding would let a label's gain into its own bet.
+    nothing = np.zeros((len(gains), 1))
+    total = np.hstack([nothing, np.cumsum(gains, axis=1)[:, :-1]])
+    squares = np.hstack([nothing, np.cumsum(gains**2, axis=1)[:, :-1]])
     positive = total > 0.0
     share = np.divide(total, total + squares, out=np.zeros_like(total), where=positive)
-    return np.minimum(share, largest)
+    return np.asarray(np.minimum(share, largest))
 
 
 def version_delta(delta: float, version: int) -> float:

@@ -177,7 +177,8 @@ def _trial(row: JudgedRequest, state: RoutingState, texts: Mapping[RequestId, st
         allowed_experts=None if allowed is None else tuple(map(ExpertId, allowed)),
         needs=request.needs,
     )
-    chosen = route(prompt, request.embedding, state, fold=request.fold).expert
+    category, fold = request.category, request.fold
+    chosen = route(prompt, request.embedding, state, fold=fold, category=category).expert
     is_reference = chosen == state.policy.reference
     return Trial(
         row=row,

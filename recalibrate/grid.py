@@ -90,10 +90,20 @@ def thinned(window: Window) -> Losses:
     What is left is a sample whose chance does not depend on the prompt, so that its plain mean is
     that of the traffic and exact tests need no weights. The draws come from a fixed stream by
     position: independent of every label, and the same in a replay of a window that only grows. One
-    that loses its oldest labels, or whose smallest π falls, is drawn anew: a process over it has to
-    begin again. Labels from settings with a smaller π lower π_min.
+    that loses its oldest labels, or whose π_min falls, is drawn anew: a process over it has to
+    begin again.
+
+    π_min is the window's ``minimum_inclusion``, of all settings behind it. Taken from the labels it
+    would leave out what was seldom drawn exactly when none of it was drawn.
+
+    Raises
+    ------
+    ValueError
+        A label is less likely than π_min.
     """
-    least = min(window.minimum_inclusion, float(window.inclusion_probability.min(initial=1.0)))
+    least = window.minimum_inclusion
+    if np.any(window.inclusion_probability < least):
+        raise ValueError(f"a label is less likely than the smallest probability, {least}")
     draws = np.random.default_rng(_SEED).random(len(window))
     kept = draws * window.inclusion_probability < least
     return window.losses[kept]

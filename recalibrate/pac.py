@@ -85,11 +85,11 @@ def rejected_by_betting(losses: FloatArray, alpha: float, delta: float) -> BoolA
     losses
         float64[G, n], columns in an order that does not depend on them.
     """
-    return np.asarray(_wealth(losses, alpha, delta).max(axis=1) >= 1.0 / delta)
+    return np.asarray(_log_wealth(losses, alpha, delta).max(axis=1) >= -math.log(delta))
 
 
-def _wealth(losses: FloatArray, alpha: float, delta: float) -> FloatArray:
-    """Return float64[G, n]: the betting process against risk > α (algorithms.md 3.2).
+def _log_wealth(losses: FloatArray, alpha: float, delta: float) -> FloatArray:
+    """Return float64[G, n]: the betting process against risk > α (algorithms.md 3.2), as a log.
 
     The bet on a label comes from the labels before it.
     """
@@ -99,4 +99,4 @@ def _wealth(losses: FloatArray, alpha: float, delta: float) -> FloatArray:
     variance = (0.25 + np.cumsum((losses - mean) ** 2, axis=1)) / (1.0 + count)
     before = np.concatenate([np.full((len(losses), 1), 0.25), variance[:, :-1]], axis=1)
     bets = np.minimum(np.sqrt(2.0 * math.log(1.0 / delta) / (n * before)), 1.0)
-    return np.cumprod(1.0 - bets * (losses - alpha), axis=1)
+    return np.cumsum(np.log1p(-bets * (losses - alpha)), axis=1)

@@ -262,7 +262,7 @@ def choices(run: StoryRun, state: RoutingState, ids: list[RequestId]) -> list[Ch
     for request_id, text, embedding in zip(ids, texts, encoder().encode(texts), strict=True):
         prompt = PromptReceived(request_id=request_id, text=text, received_at=run.loop.clock.now())
         fold = fold_of(group_of(text, None, tenant="default"))
-        made.append(route(prompt, embedding, state, fold=fold))
+        made.append(route(prompt, embedding, state, fold=fold, category="unknown"))
     return made
 
 

@@ -61,7 +61,7 @@ def test_a_routing_state_of_format_1_routes() -> None:
     found = stored(STATE)
     vector = np.eye(8, dtype=np.float32)[0]
     for fold in range(FOLDS):
-        choice = route(prompt("r1"), vector, found, fold=fold)
+        choice = route(prompt("r1"), vector, found, fold=fold, category="unknown")
         assert choice.expert in found.members
 
 

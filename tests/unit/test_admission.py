@@ -91,7 +91,7 @@ def test_every_member_of_the_set_is_judged_in_a_large_pool(
         model=scorer(names, seed=number), threshold=0.0, cost_weight=cost_weight, policy=policy
     )
     made = replace(made, threshold=0.0)
-    found = route(prompt(f"r{number}"), embedding(number), made, fold=0)
+    found = route(prompt(f"r{number}"), embedding(number), made, fold=0, category="unknown")
     due = due_experts(RequestId(f"r{number}"), made, found.retrieved)
     assert candidates(found) <= set(due)
     assert len(due) == len(set(due)) == MAX_CANDIDATES + 1
@@ -108,6 +108,6 @@ def test_a_reference_without_a_score_rules_nobody_out() -> None:
 def test_the_reference_is_never_a_member() -> None:
     made = state(threshold=0.0)
     for number in range(50):
-        found = route(prompt(f"r{number}"), embedding(number), made, fold=0)
+        found = route(prompt(f"r{number}"), embedding(number), made, fold=0, category="unknown")
         assert STRONG not in candidates(found)
         assert candidates(found) <= set(NAMES)

@@ -107,7 +107,7 @@ def test_a_judged_pair_is_won_by_quality_beyond_the_margin_and_by_cost_within(
 
 
 def chosen(made: RoutingState, n: int) -> Choice:
-    return route(prompt(f"r{n}"), embedding(n), made, fold=n % FOLDS)
+    return route(prompt(f"r{n}"), embedding(n), made, fold=n % FOLDS, category="unknown")
 
 
 def test_the_comparator_is_asked_exactly_below_tau() -> None:

@@ -73,9 +73,16 @@ def test_observing_serves_the_reference_and_notes_what_apply_would_serve(
     number: int, fold: int, made: RoutingState, degraded: bool
 ) -> None:
     asked = prompt(f"r{number}")
-    applied = route(asked, embedding(number), made, fold=fold, degraded=degraded)
+    applied = route(
+        asked, embedding(number), made, fold=fold, category="unknown", degraded=degraded
+    )
     observed = route(
-        asked, embedding(number), in_mode(made, "observe"), fold=fold, degraded=degraded
+        asked,
+        embedding(number),
+        in_mode(made, "observe"),
+        fold=fold,
+        category="unknown",
+        degraded=degraded,
     )
     assert (observed.expert, observed.reason, observed.propensity) == (
         made.policy.reference,
@@ -92,7 +99,9 @@ def test_observing_serves_the_reference_and_notes_what_apply_would_serve(
 def test_off_serves_the_reference_and_looks_at_nothing(
     number: int, fold: int, made: RoutingState
 ) -> None:
-    found = route(prompt(f"r{number}"), embedding(number), in_mode(made, "off"), fold=fold)
+    found = route(
+        prompt(f"r{number}"), embedding(number), in_mode(made, "off"), fold=fold, category="unknown"
+    )
     assert (found.expert, found.reason, found.propensity) == (
         made.policy.reference,
         Reason.OFF,
@@ -104,7 +113,7 @@ def test_off_serves_the_reference_and_looks_at_nothing(
 @pytest.mark.parametrize("mode", ["apply", "observe", "off"])
 def test_a_pin_is_served_in_every_mode(mode: str) -> None:
     asked = prompt("r1", pinned_expert=NAMES[2])
-    found = route(asked, embedding(1), in_mode(state(), mode), fold=0)
+    found = route(asked, embedding(1), in_mode(state(), mode), fold=0, category="unknown")
     assert (found.expert, found.reason, found.would_serve) == (NAMES[2], Reason.PINNED, None)
 
 
@@ -113,7 +122,7 @@ def test_a_state_without_a_scorer_still_serves_by_mode(mode: str) -> None:
     cold = replace(
         state(threshold=SAFE), model=None, safe_reason=Reason.SAFE_COLD, effective_labels=0.0
     )
-    found = route(prompt("r1"), embedding(1), in_mode(cold, mode), fold=0)
+    found = route(prompt("r1"), embedding(1), in_mode(cold, mode), fold=0, category="unknown")
     assert found.expert == STRONG
     assert found.reason == {"observe": Reason.OBSERVED, "off": Reason.OFF}[mode]
     assert found.would_reason == {"observe": Reason.SAFE_COLD, "off": None}[mode]

@@ -36,7 +36,7 @@ def declared(made: RoutingState, can: Mapping[ExpertId, Capabilities]) -> Routin
 
 
 def choose(made: RoutingState, number: int, **asked: Any) -> Choice:
-    return route(prompt(f"r{number}", **asked), embedding(number), made, fold=0)
+    return route(prompt(f"r{number}", **asked), embedding(number), made, fold=0, category="unknown")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,9 @@ def test_what_the_reference_cannot_serve_is_refused(
     limits = Capabilities(context_tokens=9_000, max_output_tokens=500, regions=("us",))
     made = declared(state(threshold=threshold), {STRONG: limits, A: EVERYTHING})
     with pytest.raises(EventRejected, match=says) as refused:
-        route(prompt(needs=needs), embedding(1), made, fold=0, degraded=degraded)
+        route(
+            prompt(needs=needs), embedding(1), made, fold=0, category="unknown", degraded=degraded
+        )
     assert refused.value.code == "reference_cannot_serve"
     assert refused.value.field == field
 

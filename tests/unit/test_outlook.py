@@ -13,6 +13,7 @@ import pytest
 from ingest.local import LocalLoop
 from online.learner import LabelWindow
 from online.route import route
+from recalibrate import crossfit
 from recalibrate.controller import Threshold
 from recalibrate.crossfit import STRETCH, Evidence, Stretch, stretches, threshold_at, trials
 from recalibrate.go import Answer, answer_of
@@ -119,6 +120,26 @@ def test_an_expert_that_was_not_judged_counts_as_a_loss() -> None:
     assert {(t.is_judged, t.is_unacceptable) for t in found} == {(False, True)}
 
 
+def test_a_trial_is_routed_in_the_category_that_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: every trial was of unknown category, with another gap than its request had."""
+    seen = []
+
+    def spy(*given: Any, **told: Any) -> Any:
+        seen.append(told["category"])
+        return route(*given, **told)
+
+    monkeypatch.setattr(crossfit, "route", spy)
+    given = evidence(watched())
+    [first, *_] = stretches(given, given.state.policy)
+    kinds = [("coding", "reasoning", "unknown")[n % 3] for n in range(len(first.rows))]
+    rows = tuple(
+        replace(row, request=replace(row.request, category=kind))
+        for row, kind in zip(first.rows, kinds, strict=True)
+    )
+    trials(given, [replace(first, rows=rows)], given.state.policy, {})
+    assert seen == kinds
+
+
 def test_who_could_serve_does_not_depend_on_the_text_being_there() -> None:
     """Texts are erased after 30 days; a long prompt stays one that the small experts cannot take.
 
@@ -135,7 +156,9 @@ def test_who_could_serve_does_not_depend_on_the_text_being_there() -> None:
     for row in given.labels.rows[-50:]:
         request = row.request
         asked = prompt(request.request_id, text=text)
-        decided = route(asked, request.embedding, given.state, fold=request.fold)
+        decided = route(
+            asked, request.embedding, given.state, fold=request.fold, category=request.category
+        )
         rows.append(replace(row, request=replace(request, needs=decided.needs)))
     free = replace(threshold_at(given, given.state.policy), value=0.0, safe_reason=None)
     held = Stretch(rows=tuple(rows), thresholds=dict.fromkeys(range(FOLDS), free))

@@ -36,7 +36,7 @@ def choose(made: RoutingState, request: str = "r1", *, seed: int = 0, **changes:
     fold = changes.pop("fold", 0)
     degraded = changes.pop("degraded", False)
     asked = prompt(request, **changes)
-    return route(asked, embedding(seed), made, fold=fold, degraded=degraded)
+    return route(asked, embedding(seed), made, fold=fold, category="unknown", degraded=degraded)
 
 
 def candidates(choice: Choice) -> set[ExpertId]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from online import snapshot
+from online.categories import NAMES
 from online.snapshot import checksum, dump, load_state
 from online.state import RoutingState
 from store.errors import StateRefused
@@ -221,11 +222,25 @@ def test_a_state_from_before_the_regressors_loads() -> None:
     """And what is loaded is written as it was."""
     tensors = load(PAYLOAD)
     del tensors["regressors"]
-    older = save(tensors, metadata={"header": json.dumps(header_of(PAYLOAD), sort_keys=True)})
+    header = {name: x for name, x in header_of(PAYLOAD).items() if name != "categories"}
+    older = save(tensors, metadata={"header": json.dumps(header, sort_keys=True)})
     found = reopened(older)
     assert found.model is not None
     assert found.model.regressors is None
     assert dump(found) == older
+
+
+@pytest.mark.parametrize("told", [NAMES[::-1], NAMES[:-1], (*NAMES, "law"), None])
+def test_a_state_of_other_categories_loads_without_their_regressors(
+    told: tuple[str, ...] | None,
+) -> None:
+    header = header_of(PAYLOAD) | {"categories": told}
+    tensors = load(PAYLOAD)
+    count = len(told or NAMES)
+    tensors["regressors"] = np.zeros((5, count, *tensors["regressors"].shape[2:]))
+    found = reopened(save(tensors, metadata={"header": json.dumps(header)}))
+    assert found.model is not None
+    assert found.model.regressors is None
 
 
 def test_a_missing_array_is_refused() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom  # type: ignore[import-untyped]  # ships no stubs
 
-from recalibrate.anytime import BettingProcesses, final_wealth, version_delta
+from recalibrate.anytime import BettingProcesses, _bets, final_wealth, version_delta
 from recalibrate.controller import RiskController, Window
 from recalibrate.grid import MOST, losses_on, score_grid, thinned
 from recalibrate.losses import set_fpr, worst_in_set
@@ -85,11 +85,21 @@ def test_thinning_keeps_the_share_that_a_constant_probability_would() -> None:
     assert np.array_equal(thinned(whole).points, whole.losses.points)
 
 
-def test_labels_less_likely_than_the_settings_give_now_are_not_too_many() -> None:
-    pi = np.repeat([0.02, 0.2], [500, 5_000])
-    worst = np.linspace(0.0, 0.99, 5_500)
-    now = thinned(labels(worst, pi=pi, minimum=0.1)).points
-    assert np.array_equal(now, thinned(labels(worst, pi=pi, minimum=0.02)).points)
+def test_labels_less_likely_than_the_settings_say_are_refused() -> None:
+    """What none of them was drawn of would be missing: π_min must not come from the labels."""
+    with pytest.raises(ValueError, match="less likely"):
+        thinned(labels(np.linspace(0.0, 0.99, 10), pi=np.repeat([0.02, 0.2], 5), minimum=0.1))
+
+
+def test_no_bet_knows_its_own_label_to_the_last_bit() -> None:
+    """A loss of the float next to α, then one of 0 or of 1: the bet on it is the same."""
+    almost = np.nextafter(0.1, 0.0)
+    good, bad = _bets(0.1 - np.array([[almost, 0.0], [almost, 1.0]]), largest=0.5)[:, 1]
+    assert good == bad
+
+
+def test_betting_has_no_end_of_range() -> None:
+    assert rejected_by_betting(np.zeros((1, 20_000)), 0.1, 0.1).tolist() == [True]
 
 
 def test_a_window_that_grows_keeps_what_it_kept() -> None:
