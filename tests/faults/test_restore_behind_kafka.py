@@ -16,7 +16,12 @@ from tests.contract.kafka_fixtures import settings_of
 from tests.faults.site import ROLES, Site
 from tests.integration.backups import dump, restore
 
-pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # some twenty programs start, as in test_versions_side_by_side
+]
 BEFORE, LOST, MEANWHILE = 80, 60, 20
 ALL = BEFORE + LOST + MEANWHILE
 JUDGED = "decisions d WHERE is_sampled AND {} EXISTS (SELECT FROM labels l WHERE l.day = d.day AND l.request_id = d.request_id)"  # noqa: E501
