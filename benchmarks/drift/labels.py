@@ -37,6 +37,16 @@ class Labels:
     minimum_inclusion: float
 
 
+def warm_up(scenario: Scenario) -> Labels:
+    """Return the labels from before the stream: uniform, at the scenario's label rate."""
+    return Labels(
+        positions=np.arange(WARM),
+        inclusion=np.full(WARM, scenario.label_rate),
+        is_uniform=np.ones(WARM, dtype=bool),
+        minimum_inclusion=scenario.label_rate,
+    )
+
+
 def sampled(scenario: Scenario, interest: FloatArray, random: np.random.Generator) -> Labels:
     """Draw the judged requests.
 
@@ -62,17 +72,17 @@ def sampled(scenario: Scenario, interest: FloatArray, random: np.random.Generato
     )
 
 
-def publications(labels: Labels, scenario: Scenario, *, experts: int) -> list[Publication]:
+def publications(labels: Labels, scenario: Scenario, *, judged: int) -> list[Publication]:
     """Return when λ is recomputed: as the learn role does, after so many labels or requests.
 
     A price takes effect at once, so that the change itself is one of the times. A judged request
-    brings a label for each of its experts, and all of them ``delay`` requests after it.
+    brings a label for each of the ``judged`` experts, all of them ``delay`` requests after it.
     """
     arrivals = labels.positions[labels.positions >= WARM] + scenario.delay
     counts = np.searchsorted(arrivals, np.arange(WARM + REQUESTS), side="left")
     times = [WARM]
     for now in range(WARM + 1, WARM + REQUESTS):
-        fresh = (counts[now] - counts[times[-1]]) * experts
+        fresh = (counts[now] - counts[times[-1]]) * judged
         is_due = fresh >= MIN_NEW_LABELS or now - times[-1] >= AGE_EVERY_REQUESTS
         if is_due or now == WARM + CHANGE:
             times.append(now)

@@ -9,29 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import numpy as np
 
 from benchmarks.drift.cuts import cuts
-from benchmarks.drift.labels import Labels, Publication, publications, sampled
+from benchmarks.drift.labels import Publication, publications, sampled
+from benchmarks.drift.learning import judged_requests, scored
 from benchmarks.drift.methods import ALPHA, METHODS, Seen
 from benchmarks.drift.pools import BoolArray, Pool, Rows
 from benchmarks.drift.streams import CHANGE, POLICY, REQUESTS, WARM, Scenario, Stream, dearest
 from online.admission import eligible, preference
-from online.categories import UNKNOWN
-from online.clusters import fit_centroids
-from online.learn import JudgedRequest, LearnSettings, OnlineLearner
+from online.learn import JudgedRequest, OnlineLearner
 from online.route import jittered
-from online.scorer import ScorerModel, excluded_fold, score
 from recalibrate.controller import Window
 from recalibrate.losses import worst_in_set
 from recalibrate.rolling import FLOOR, RollingCrc
-from store.records import DEFAULT_TENANT, FOLDS, FloatArray, SampledRequest
+from store.records import FloatArray
 
 INTEREST = 0.05
 """Distance from λ, in score, at which an active slice is less keen by a factor e."""
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,61 +44,6 @@ class Path:
     """float64[T]: λ from which on nobody unacceptable is in C_λ."""
     thresholds: dict[str, FloatArray]
     """float64[T] by method."""
-
-
-def judged_requests(pool: Pool, stream: Stream, labels: Labels) -> list[JudgedRequest]:
-    """Return what the ledger would give of every judged request."""
-    reference = pool.experts[-1]
-    made = []
-    for position, inclusion in zip(labels.positions.tolist(), labels.inclusion, strict=True):
-        row = stream.prompts[position]
-        known = np.flatnonzero(np.isfinite(stream.scores[position])).tolist()
-        request = SampledRequest(
-            request_id=stream.ids[position],
-            seq=int(stream.seqs[position]),
-            fold=int(pool.folds[row]),
-            inclusion_probability=float(inclusion),
-            due_experts=tuple(pool.experts[m] for m in known),
-            reference=reference,
-            served_expert=reference,
-            threshold=0.0,
-            state_version=1,
-            decided_at=NOW,
-            tenant=DEFAULT_TENANT,
-            embedding=pool.embeddings[row],
-            category=UNKNOWN,
-        )
-        scores = {pool.experts[m]: float(stream.scores[position, m]) for m in known}
-        outcomes = {pool.experts[m]: int(stream.judged[position, m]) for m in known}
-        made.append(JudgedRequest(request=request, scores=scores, outcomes=outcomes))
-    return made
-
-
-def warmed(pool: Pool, rows: Sequence[JudgedRequest]) -> OnlineLearner:
-    """Return a learner that has learnt these labels, its clusters fitted on the first of them."""
-    first = [row.request for row in rows[: POLICY.cluster_prompts]]
-    centroids = fit_centroids(np.stack([r.embedding for r in first]), [r.fold for r in first])
-    settings = LearnSettings(
-        columns=pool.experts,
-        relative_costs=tuple(pool.relative_costs.tolist()),
-        cost_weight=POLICY.cost_weight,
-        margin=POLICY.margin,
-    )
-    learner = OnlineLearner(centroids, settings)
-    for row in rows:
-        learner.learn(row)
-    return learner
-
-
-def scored(model: ScorerModel, pool: Pool, prompts: Rows) -> FloatArray:
-    """Return float64[n, M]: each prompt by the entry that was fitted without its fold."""
-    quality = np.empty((len(prompts), len(model.columns)))
-    for fold in range(FOLDS):
-        rows = np.flatnonzero(pool.folds[prompts] == fold)
-        if len(rows):
-            entry = excluded_fold(fold)
-            quality[rows] = score(model, pool.embeddings[prompts[rows]], excluded=entry).quality
-    return quality
 
 
 class Loop:
@@ -122,8 +63,9 @@ class Loop:
         self._costs = pool.relative_costs
         self._certified = np.ones(len(pool.experts), dtype=bool)
         self._certified[0] = not scenario.joins
-        self._since = 0
-        """The first judged request that says something about every certified expert."""
+        self._since = 1
+        """The first judged request that says something about every certified expert: the one after
+        the first at which it was due (``recalibrate.window.complete``)."""
         self._quality = self._scores_of(np.arange(len(stream.ids)))
         n = len(stream.ids)
         self._seen_points = np.full(n, -np.inf)
@@ -139,7 +81,7 @@ class Loop:
         """Return what was in force at each request of the stream."""
         self._labels = sampled(self._scenario, self._interest(), random)
         rows = judged_requests(self._pool, self._stream, self._labels)
-        times = publications(self._labels, self._scenario, experts=len(self._pool.experts))
+        times = publications(self._labels, self._scenario, judged=len(self._pool.experts) - 1)
         starts = self._cut_starts(rows, times)
         methods = {name: make() for name, make in METHODS.items()}
         before = WARM
@@ -149,7 +91,7 @@ class Loop:
             self._decide(np.arange(at.start, at.end))
             for name, method in methods.items():
                 served = self._path.thresholds[name]
-                seen = self._seen(window, fresh, served[fresh], since=max(start - self._since, 0))
+                seen = self._seen(at, window, fresh, served, since=max(start - self._since, 0))
                 served[at.start : at.end] = method.threshold(seen)
             before = at.known
         return self._served_part()
@@ -236,16 +178,20 @@ class Loop:
         path.points[rows] = worst_in_set(inside, self._stream.acceptable[rows]).points[:, 0]
         self._seen_points[rows] = worst_in_set(inside, self._stream.judged[rows]).points[:, 0]
 
-    def _seen(self, window: Window, fresh: Rows, served: FloatArray, *, since: int) -> Seen:
-        inclusion = window.inclusion_probability
+    def _seen(
+        self, at: Publication, window: Window, fresh: Rows, served: FloatArray, *, since: int
+    ) -> Seen:
+        """Return what a method may look at; ``served`` holds its own λ by request."""
         points = self._seen_points[fresh]
-        newest = inclusion[len(inclusion) - len(fresh) :]
+        inverse = 1.0 / self._labels.inclusion[at.known - len(fresh) : at.known]
+        drawn = int(np.searchsorted(self._labels.positions, at.start))
         return Seen(
             window=window,
             since=since,
-            losses=(points > served).astype(np.float64),
+            losses=(points > served[fresh]).astype(np.float64),
             points=points,
-            weights=(1.0 / newest) / float(np.mean(1.0 / inclusion)),
+            weights=inverse / float(np.mean(1.0 / window.inclusion_probability)),
+            in_flight=drawn - at.known,
         )
 
     def _scores_of(self, positions: Rows) -> FloatArray:

@@ -51,7 +51,7 @@ class Pool:
     @property
     def relative_costs(self) -> FloatArray:
         """Return float64[M]: mean cost over the reference's; 1 where the set knows none."""
-        return np.nan_to_num(self.cost.mean(axis=0), nan=1.0)
+        return np.asarray(np.nan_to_num(self.cost.mean(axis=0), nan=1.0))
 
 
 def files(name: str) -> tuple[str, str]:

@@ -16,9 +16,9 @@ from store.records import SAFE, FloatArray
 
 PHASES = {
     "before": slice(0, CHANGE),
-    "0–1.5k after": slice(CHANGE, CHANGE + 1_500),
-    "1.5–4k after": slice(CHANGE + 1_500, CHANGE + 4_000),
-    "> 4k after": slice(CHANGE + 4_000, REQUESTS),
+    "first 1.5k after": slice(CHANGE, CHANGE + 1_500),
+    "to 4k after": slice(CHANGE + 1_500, CHANGE + 4_000),
+    "later": slice(CHANGE + 4_000, REQUESTS),
     "all": slice(0, REQUESTS),
 }
 BEFORE, FIRST, SECOND, LATE, ALL = range(len(PHASES))
@@ -72,7 +72,7 @@ def served(path: Path, threshold: FloatArray) -> Rows:
     """Return int64[T]: the column of the highest utility in C_λ ∪ {reference}, as ``route``."""
     inside = path.members & (path.quality > threshold[:, None])
     inside[:, -1] = True
-    return np.argmax(np.where(inside, path.utility, -np.inf), axis=1)
+    return np.asarray(np.argmax(np.where(inside, path.utility, -np.inf), axis=1))
 
 
 def best_by_set(path: Path) -> float:

@@ -14,7 +14,7 @@ from benchmarks.drift.pools import BoolArray, Pool, Rows, acceptable
 from store.policy import PolicySettings
 from store.records import ExpertId, FloatArray, RequestId
 
-WARM = 1_000
+WARM = 600
 """Labels behind the first λ, judged before the stream begins."""
 CHANGE = 4_000
 """Requests before the change."""
