@@ -59,7 +59,11 @@ class Mean:
 
 
 class MeanWithLevel:
-    """``mean`` with the adaptive level of promise.md section 6, which is not shipped."""
+    """``mean`` with an adaptive level (ACI's step on it), which is not shipped.
+
+    The level rises above α only while λ can still fall: else it would wind up as long as all is
+    well, and be far off when it is not.
+    """
 
     def __init__(self) -> None:
         self._level = ALPHA
@@ -69,7 +73,10 @@ class MeanWithLevel:
         for weight, loss in zip(seen.weights, seen.losses, strict=True):
             moved = self._level + step * weight * (ALPHA - loss)
             self._level = float(min(max(moved, 0.005), 0.5))  # no further: it has to come back
-        return discounted(seen, self._level)
+        found = discounted(seen, self._level)
+        if found <= 0.0:
+            self._level = min(self._level, ALPHA)
+        return found
 
 
 class Static:

@@ -69,6 +69,7 @@ def learner(scenario: Scenario) -> OnlineLearner:
     return warmed(pool(), rows)
 
 
+@cache
 def ran(scenario: Scenario) -> tuple[Loop, Path, Stream]:
     stream = drawn(pool(), scenario, 0)
     loop = Loop(pool(), scenario, stream, learner(scenario))
