@@ -45,6 +45,11 @@ def by_method(results: Results, scenario: str, pools: Sequence[str]) -> str:
     return table((*columns, "cost", "λ at SAFE"), rows)
 
 
+def seeds_of(results: Results, scenario: str, pools: Sequence[str]) -> int:
+    """Return how many seeds all of these pools have: the first ones, since some have more."""
+    return min(len(results[pool, scenario]) for pool in pools)
+
+
 def _averaged(
     results: Results,
     scenario: str,
@@ -53,7 +58,8 @@ def _averaged(
     read: Callable[[Figures], float],
 ) -> FloatArray:
     """Return float64[seeds]: means over the pools that have the figure (costs: not all)."""
-    values = np.array([figures_of(results[p, scenario], method, read) for p in pools])
+    kept = seeds_of(results, scenario, pools)
+    values = np.array([figures_of(results[p, scenario][:kept], method, read) for p in pools])
     known = values[np.isfinite(values).all(axis=1)]
     return known.mean(axis=0) if len(known) else np.full(values.shape[1], np.nan)
 
@@ -62,6 +68,7 @@ def under_change(results: Results, scenarios: Sequence[str], pools: Sequence[str
     """Return the verdicts on excess regret after an abrupt change, pool by pool."""
     columns = (
         "change, pool",
+        "seeds",
         "static: others serve before",
         "static: excess, first 1.5k",
         "method",
@@ -88,7 +95,7 @@ def has_target(found: Sequence[Found]) -> bool:
     return bool(cheap.mean() >= CHEAP and static.mean() >= STATIC_EXCESS)
 
 
-def _rows_under_change(found: Sequence[Found], name: str) -> Sequence[Sequence[str]]:
+def _rows_under_change(found: Sequence[Found], name: str) -> Sequence[Sequence[object]]:
     cheap = figures_of(found, STATIC, lambda f: float(f.cheap[BEFORE]))
     static = figures_of(found, STATIC, _regret(FIRST)) - ALPHA
     applies = has_target(found)
@@ -103,7 +110,7 @@ def _rows_under_change(found: Sequence[Found], name: str) -> Sequence[Sequence[s
             verdict(float(late.mean()), LATE_EXCESS),
         )
         one, two, three = said if applies else ("no target",) * 3
-        known = (name, shown(cheap), shown(static), method)
+        known = (name, len(found), shown(cheap), shown(static), method)
         rows.append((*known, shown(first), one, f"{part:.2f}", two, shown(late), three))
     return rows
 
@@ -112,6 +119,7 @@ def while_stationary(results: Results, scenario: str, pools: Sequence[str]) -> s
     """Return the verdicts on cost and safe mode without any change, pool by pool."""
     columns = (
         "pool",
+        "seeds",
         "loss in force",
         "cost",
         "best λ in hindsight",
@@ -128,7 +136,9 @@ def while_stationary(results: Results, scenario: str, pools: Sequence[str]) -> s
         said = _cost_verdict(cost, held, regret) if np.isfinite(cost).all() else "no costs"
         loss = shown(figures_of(found, OURS, _set_loss))
         costs = map(shown, (cost, held, regret))
-        rows.append((pool, loss, *costs, said, shown(safe), verdict(safe.mean(), SAFE_SHARE)))
+        rows.append(
+            (pool, len(found), loss, *costs, said, shown(safe), verdict(safe.mean(), SAFE_SHARE))
+        )
     return table(columns, rows)
 
 
@@ -144,18 +154,20 @@ def _cost_verdict(cost: FloatArray, held: FloatArray, regret: FloatArray) -> str
 def at_other_rates(results: Results, scenarios: Sequence[str], pools: Sequence[str]) -> str:
     """Return risk without a change, and excess after one, at other label shares and delays."""
     risk_target = ALPHA + RISK_SLACK
-    columns = ("scenario", "pool", "loss in force, all", f"≤ {risk_target}", "regret, first 1.5k")
+    columns = ("scenario, pool", "seeds", "loss in force, all", f"≤ {risk_target}")
     rows = []
     for scenario in scenarios:
         for pool in pools:
             found = results[pool, scenario]
             risk = figures_of(found, OURS, _set_loss)
-            has_target = scenario.startswith("stationary")
-            said = verdict(float(risk.mean()), risk_target) if has_target else "no target"
+            is_still = scenario.startswith("stationary")
+            said = verdict(float(risk.mean()), risk_target) if is_still else "no target"
             late = figures_of(found, OURS, _regret(LATE))
             first = figures_of(found, OURS, _regret(FIRST))
-            rows.append((scenario, pool, shown(risk), said, shown(first), shown(late)))
-    return table((*columns, "regret after 4k"), rows)
+            rows.append(
+                (f"{scenario}: {pool}", len(found), shown(risk), said, shown(first), shown(late))
+            )
+    return table((*columns, "regret, first 1.5k", "regret after 4k"), rows)
 
 
 def _regret(phase: int) -> Callable[[Figures], float]:
