@@ -154,7 +154,7 @@ def _cost_verdict(cost: FloatArray, held: FloatArray, regret: FloatArray) -> str
 def at_other_rates(results: Results, scenarios: Sequence[str], pools: Sequence[str]) -> str:
     """Return risk without a change, and excess after one, at other label shares and delays."""
     risk_target = ALPHA + RISK_SLACK
-    columns = ("scenario, pool", "seeds", "loss in force, all", f"≤ {risk_target}")
+    columns = ("scenario, pool", "seeds", "loss in force, all", f"≤ {risk_target:g}")
     rows = []
     for scenario in scenarios:
         for pool in pools:
