@@ -33,7 +33,8 @@ try = @echo '$(1)'; $(1) || { echo $(2) >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test check format docs lock clean \
-	bench bench-decide bench-ingest bench-swap bench-recalibrate bench-judge bench-live soak
+	bench bench-decide bench-ingest bench-swap bench-recalibrate bench-judge bench-live \
+	bench-drift bench-drift-quick soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -107,6 +108,12 @@ bench-judge: $(INSTALLED) ## Take the judge's figures anew, into docs/judging.md
 bench-live: $(INSTALLED) ## Take the figures of experts that join anew, into docs/experts.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.figures live_newcomers live_descriptors \
 		live_joining live_index live_cargo live_gap
+
+bench-drift: $(INSTALLED) ## Simulate the promise under drift anew, into docs/drift.md (20 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.figures drift
+
+bench-drift-quick: $(INSTALLED) ## The same with two seeds of one set, only printed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.drift --quick
 
 soak: $(INSTALLED) ## Watch memory, queues and latencies under steady load: make soak MINUTES=30
 	$(BIN)/python -m benchmarks.soak $(MINUTES)

@@ -10,7 +10,7 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "figures.md"
 BENCHMARKS = ("decide", "ingest", "swap", "recalibrate")
-PAGES = {"judge": DOCS / "judging.md", "live": DOCS / "experts.md"}
+PAGES = {"judge": DOCS / "judging.md", "live": DOCS / "experts.md", "drift": DOCS / "drift.md"}
 """By how the benchmark's name begins; every other one is in ``PAGE``."""
 _PART = "(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
 

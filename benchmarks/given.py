@@ -16,9 +16,18 @@ def recorded_in(module: str, about: str | None, files: Iterable[str]) -> Path | 
 
     ``module`` and ``about`` are the benchmark's name and docstring.
     """
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the Parquet files are")
-    data: Path = parser.parse_args().data
+    return recorded_at(parser(about).parse_args().data, module, files)
+
+
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """Return a parser that knows ``--data``."""
+    made = argparse.ArgumentParser(description=about)
+    made.add_argument("--data", type=Path, default=DATA, help="where the Parquet files are")
+    return made
+
+
+def recorded_at(data: Path, module: str, files: Iterable[str]) -> Path | None:
+    """Print the heading and return the directory; None, with the reason, if a file is missing."""
     print(heading(f"python -m benchmarks.{module}"))
     missing = [name for name in files if not (data / name).is_file()]
     if not missing:
