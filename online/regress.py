@@ -146,27 +146,19 @@ class Regressors:
 
     def weights(self, categories: Sequence[int]) -> FloatArray:
         """Return float64[len(categories), K, M]: the maps of these categories alone, solved now."""
-        _, k, experts = self._moments.shape
-        made = np.empty((len(categories), k, experts))
-        gram_of = np.array(self._gram_of)
-        for number in np.unique(gram_of):
-            columns = np.flatnonzero(gram_of == number)
-            made[:, :, columns] = self._solved(int(number), columns, categories)
-        return made
-
-    def _solved(
-        self, number: int, columns: npt.NDArray[np.intp], categories: Sequence[int]
-    ) -> FloatArray:
-        grams = self._grams[number] / self._one
-        moments = self._moments[:, :, columns] / self._one
-        unknown = len(grams) - 1
-        over_all = solved(grams.sum(axis=0), moments.sum(axis=0))
-        made = np.empty((len(categories), *over_all.shape))
+        used, gram_of = np.unique(self._gram_of, return_inverse=True)
+        grams = np.stack([self._grams[number] for number in used]) / self._one
+        moments = np.moveaxis(self._moments, 2, 0) / self._one
+        over_all = solved(grams.sum(axis=1), moments.sum(axis=1), gram_of)
+        made = np.empty((len(categories), over_all.shape[1], over_all.shape[0]))
         for place, category in enumerate(categories):
-            labels = 0.0 if category == unknown else grams[category].sum()
+            labels = grams[:, category].sum(axis=(1, 2))[gram_of, None]
+            if category == grams.shape[1] - 1 or not labels.any():  # unknown has none of its own
+                made[place] = over_all.T
+                continue
             share = labels / (labels + PRIOR_LABELS)
-            own = solved(grams[category], moments[category]) if share > 0.0 else over_all
-            made[place] = share * own + (1.0 - share) * over_all
+            own = solved(grams[:, category], moments[:, category], gram_of)
+            made[place] = (share * own + (1.0 - share) * over_all).T
         return made
 
     def _age(self) -> None:
@@ -189,23 +181,25 @@ class Regressors:
         return {self._gram_of[column] for column in known}
 
 
-def solved(gram: FloatArray, moments: FloatArray) -> FloatArray:
-    """Return float64[K, M]: ridge weights of quality on memberships, around the expert's own mean.
+def solved(grams: FloatArray, moments: FloatArray, gram_of: npt.NDArray[np.intp]) -> FloatArray:
+    """Return float64[M, K]: ridge weights of quality on memberships, around each expert's mean.
 
     Memberships sum to one, so the Gram matrix's sums are the labels, by cluster and in all, and the
-    mean can be added to every weight. Without labels every weight is ``NOTHING_KNOWN``.
+    mean can be added to every weight. Without labels every weight is ``NOTHING_KNOWN``. Inverted
+    once for each Gram matrix, all together: a pool judged in part has one for each expert.
 
     Parameters
     ----------
-    gram
-        float64[K, K]: Σ w φ φᵀ.
+    grams
+        float64[G, K, K]: Σ w φ φᵀ.
     moments
-        float64[K, M]: Σ w φ q.
+        float64[M, K]: Σ w φ q.
+    gram_of
+        int[M]: which is whose.
     """
-    labels = gram.sum()
-    if labels == 0.0:
-        return np.full(moments.shape, NOTHING_KNOWN)
-    mean = moments.sum(axis=0) / labels
-    ridge = gram + RIDGE * np.eye(len(gram))
-    away = np.linalg.solve(ridge, moments - gram.sum(axis=1)[:, None] * mean)
-    return np.asarray(mean + away)
+    inverse = np.linalg.inv(grams + RIDGE * np.eye(grams.shape[1]))
+    labels = grams.sum(axis=(1, 2))[gram_of, None]
+    mean = moments.sum(axis=1, keepdims=True) / np.maximum(labels, np.finfo(np.float64).tiny)
+    away = moments - grams.sum(axis=2)[gram_of] * mean
+    weights = mean + np.einsum("mkl,ml->mk", inverse[gram_of], away)
+    return np.where(labels > 0.0, weights, NOTHING_KNOWN)
