@@ -16,10 +16,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from recalibrate.realised import CONFIDENCE, Interval, Verdict, labels_needed, wilson
 from store.records import OUTSIDE_PROMISE
 from store.served import ServedGroup
+
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +91,13 @@ def with_holm(found: Sequence[ServedRisk]) -> list[Verdict]:
     Looking at fifty segments, one or two are above the target by chance alone; the chance that
     *any* segment is called "not held" that holds stays under ``(1 − CONFIDENCE) / 2``.
     """
-    from scipy.stats import norm  # type: ignore[import-untyped]  # noqa: PLC0415  slow, no stubs
-
     verdicts = [one.verdict for one in found]
     order = sorted(range(len(found)), key=lambda i: -found[i].excess)
     stands = True
     for rank, i in enumerate(order):
-        stands = stands and norm.sf(found[i].excess) <= (1.0 - CONFIDENCE) / 2 / (len(found) - rank)
+        stands = stands and _NORMAL.cdf(-found[i].excess) <= (1.0 - CONFIDENCE) / 2 / (
+            len(found) - rank
+        )
         if verdicts[i] is Verdict.NOT_HELD and not stands:
             verdicts[i] = Verdict.NOT_DECIDED
     return verdicts
@@ -158,9 +161,7 @@ def _needed(rate: Interval, alpha: float, share: float) -> int | None:
 
 
 def _excess(rate: Interval | None, alpha: float) -> float:
-    from scipy.stats import norm  # noqa: PLC0415
-
     if rate is None or rate.value <= rate.low:
         return 0.0
-    z = float(norm.isf((1.0 - CONFIDENCE) / 2))
+    z = _NORMAL.inv_cdf((1.0 + CONFIDENCE) / 2)
     return z * (rate.value - alpha) / (rate.value - rate.low)
