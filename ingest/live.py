@@ -97,10 +97,9 @@ class Live:
         probe[0] = 1.0
         try:
             for fold in range(FOLDS):
-                with suppress(EventRejected):  # a reference with too small a window; requests
-                    route(
-                        _warm_up(record), probe, state, fold=fold, category=UNKNOWN
-                    )  # are told so, one by one
+                # A reference with too small a window: requests are told so, one by one.
+                with suppress(EventRejected):
+                    route(_warm_up(record), probe, state, fold=fold, category=UNKNOWN)
         except (ValueError, IndexError, KeyError) as problem:
             raise StateRefused(f"the state cannot route: {problem!r}") from problem
         return state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -11,6 +10,7 @@ from judge.error import Agreement, Errors
 from judge.intervals import Estimate, Share
 from judge.ranking import Strength
 from recalibrate import words
+from recalibrate.documents import as_json
 
 KIND = "steersman.audit"
 FORMAT = 1
@@ -18,8 +18,7 @@ FORMAT = 1
 
 def document(found: AuditReport) -> str:
     """Return the report for machines; readers refuse a format they do not know."""
-    whole = {"kind": KIND, "format": FORMAT, "audit": asdict(found)}
-    return json.dumps(whole, allow_nan=False, ensure_ascii=False, indent=2)
+    return as_json(KIND, FORMAT, audit=asdict(found))
 
 
 def lines(found: AuditReport) -> Iterator[str]:

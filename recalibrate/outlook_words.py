@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
 
 from recalibrate import words
 from recalibrate.crossfit import EVALUATED
+from recalibrate.documents import as_json
 from recalibrate.observing import Observation
 from recalibrate.outlook import Outlook
 from recalibrate.supply import duration
@@ -54,8 +53,7 @@ def lines(found: Observation) -> Iterator[str]:
 
 def document(found: Observation) -> str:
     """Return the same figures for machines; readers refuse a format they do not know."""
-    made = {"kind": KIND, "format": FORMAT, "basis": BASIS, "observation": asdict(found)}
-    return json.dumps(made, default=_plain, allow_nan=False, ensure_ascii=False, indent=2)
+    return as_json(KIND, FORMAT, basis=BASIS, observation=asdict(found))
 
 
 def _of(one: Outlook, *, per_hour: float | None) -> Iterator[str]:
@@ -90,9 +88,3 @@ def _left(one: Outlook, per_hour: float | None) -> str:
 
 def _never() -> str:
     return f"more labels may not decide it: it takes more than the {EVALUATED:,} looked at"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in a report")

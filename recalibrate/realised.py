@@ -58,7 +58,7 @@ def realised_risk(unacceptable: int, requests: int, *, alpha: float) -> Realised
             labels_needed=None,
         )
     rate = wilson(unacceptable, requests)
-    verdict = _verdict(rate, alpha)
+    verdict = verdict_of(rate, alpha)
     undecided = verdict is Verdict.NOT_DECIDED
     return Realised(
         requests=requests,
@@ -77,7 +77,7 @@ def widened(risk: Realised, deviation: float, *, alpha: float) -> Realised:
     if risk.rate is None:
         return risk
     rate = spread(risk.rate, deviation)
-    verdict = _verdict(rate, alpha)
+    verdict = verdict_of(rate, alpha)
     needed = None
     if verdict is Verdict.NOT_DECIDED and (narrow := labels_needed(rate.value, alpha)) is not None:
         growth = ((rate.high - rate.low) / (risk.rate.high - risk.rate.low)) ** 2
@@ -140,7 +140,8 @@ def ratio_of_means(numerator: FloatArray, denominator: FloatArray) -> Interval |
     return Interval(value=ratio, low=max(ratio - half, 0.0), high=ratio + half)
 
 
-def _verdict(rate: Interval, alpha: float) -> Verdict:
+def verdict_of(rate: Interval, alpha: float) -> Verdict:
+    """Return what an interval says about a target."""
     if rate.high <= alpha:
         return Verdict.HELD
     if rate.low > alpha:

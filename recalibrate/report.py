@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recalibrate import words
+from recalibrate.documents import as_json
 from recalibrate.loop_words import loop_facts
 from recalibrate.plots import pictures
 from recalibrate.rolling import FLOOR
@@ -35,8 +34,7 @@ def render_html(summary: Summary) -> str:
 
 def render_json(summary: Summary) -> str:
     """Return the same figures for machines; readers refuse a format they do not know."""
-    document = {"kind": KIND, "format": FORMAT, "summary": asdict(summary)}
-    return json.dumps(document, default=_plain, allow_nan=False, ensure_ascii=False, indent=2)
+    return as_json(KIND, FORMAT, summary=asdict(summary))
 
 
 def environment() -> Environment:
@@ -74,9 +72,3 @@ def environment() -> Environment:
 def tight(text: str) -> str:
     """Return the text with every percent sign kept on its number's line."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in a report")

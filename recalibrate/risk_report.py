@@ -14,12 +14,9 @@ from judge.error import Bound
 from recalibrate.served_risk import ServedRisk, served_risk, with_holm
 from store.clock import Clock
 from store.errors import NotFound
-from store.ledger import Ledger, Transaction
+from store.ledger import Ledger
 from store.records import OUTSIDE_PROMISE, Alert, Calibration, ExpertId
 from store.served import Period, ServedGroup
-
-READ = 10_000
-"""Recalibrations and alerts that are looked through for those of the period, newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +34,8 @@ class RiskReport:
 
     period: Period
     made_at: datetime
-    reference: ExpertId
-    """In force now."""
+    references: tuple[ExpertId, ...]
+    """In force in the period."""
     alpha: float
     """Mean target over the routed requests, each with the one in force when it was decided."""
     alphas: tuple[float, ...]
@@ -68,24 +65,25 @@ def risk_report(ledger: Ledger, clock: Clock, period: Period) -> RiskReport:
     Raises
     ------
     NotFound
-        No policy was ever set, or nothing was decided in the period.
+        Nothing was decided in the period.
     """
     with ledger.begin() as tx:
-        current = tx.policies.current()
         by_day = [(day, tx.decisions.served(day)) for day in _days(period)]
         bound = bound_in_force(tx)
-        calibrations, alerts = _happened(tx, period)
+        calibrations = tuple(tx.states.calibrations_in(period))
+        alerts = tuple(tx.operations.alerts_in(period))
     groups = [group for _, found in by_day for group in found]
-    if current is None or not groups:
+    if not groups:
         raise NotFound("no_decisions", f"nothing was decided {_words(period)}")
     routed = [g for g in groups if g.reason not in OUTSIDE_PROMISE]
-    alpha = _target(routed or groups)
+    asked = routed or groups
+    alpha = _target(asked)
     return RiskReport(
         period=period,
         made_at=clock.now(),
-        reference=current[1].reference,
+        references=tuple(sorted({g.reference for g in asked})),
         alpha=alpha,
-        alphas=tuple(sorted({g.risk_target for g in routed or groups})),
+        alphas=tuple(sorted({g.risk_target for g in asked})),
         overall=served_risk(groups, alpha=alpha),
         days=_segments([(f"{day.since:%Y-%m-%d}", found) for day, found in by_day], alpha),
         tenants=_by("tenant", routed, alpha),
@@ -109,20 +107,6 @@ def _days(period: Period) -> list[Period]:
         made.append(Period(since=since, until=min(midnight, period.until)))
         since = midnight
     return made
-
-
-def _happened(tx: Transaction, period: Period) -> tuple[tuple[Calibration, ...], tuple[Alert, ...]]:
-    calibrations = tuple(
-        one
-        for one in reversed(tx.states.calibrations(limit=READ))
-        if period.since <= one.calibrated_at < period.until
-    )
-    alerts = tuple(
-        one
-        for one in reversed(tx.operations.alerts(limit=READ))
-        if period.since <= one.raised_at < period.until
-    )
-    return calibrations, alerts
 
 
 def _target(groups: Sequence[ServedGroup]) -> float:

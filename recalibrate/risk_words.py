@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import datetime
 
-from recalibrate.realised import Verdict
+from recalibrate.documents import as_json
 from recalibrate.report import environment
 from recalibrate.risk_plots import risk_pictures
 from recalibrate.risk_report import RiskReport, Segment
 from recalibrate.served_risk import ServedRisk
-from recalibrate.words import interval, percent, threshold, true_risk
+from recalibrate.words import interval, percent, sentence, threshold, true_risk
 from store.records import SAFE
 
 KIND = "steersman.risk_report"
@@ -27,7 +25,7 @@ def promised(found: RiskReport) -> str:
     return (
         f"On average over the traffic of the period at most {percent(found.alpha)}{several} of the"
         f" routed requests get an answer that the judge finds unacceptable against the answer of"
-        f" {found.reference}, the reference."
+        f" the reference, {', '.join(found.references)}."
     )
 
 
@@ -35,18 +33,13 @@ def realised(risk: ServedRisk, alpha: float) -> str:
     """Return the verdict with what it rests on."""
     if risk.rate is None:
         return "Not decided: nothing was routed."
+    rate = risk.rate
     found = (
-        f"{interval(risk.rate)} of {risk.requests - risk.uncovered:,} requests, by"
-        f" {risk.judged:,} judged answers; {risk.by_reference:,} were the reference's own"
+        f"{risk.judged:,} judged answers of other experts and {risk.by_reference:,} requests that"
+        f" the reference served make {percent(rate.value)} of {risk.covered:,}; the 95 % interval"
+        f" is {percent(rate.low)} to {percent(rate.high)}"
     )
-    target = f"the target is {percent(alpha)}"
-    match risk.verdict:
-        case Verdict.HELD:
-            return f"Held: {found}; {target}, all of the interval is at or under it."
-        case Verdict.NOT_HELD:
-            return f"Not held: {found}; {target}, all of the interval is above it."
-        case Verdict.NOT_DECIDED:
-            return f"Not decided: {found}; {target}, inside the interval.{_more(risk)}"
+    return sentence(risk.verdict, found, alpha, labels_needed=risk.labels_needed)
 
 
 def left_out(found: RiskReport) -> str | None:
@@ -59,6 +52,11 @@ def left_out(found: RiskReport) -> str | None:
             f"{found.overall.uncovered:,} requests went to other experts with no chance of a label"
             " (their tenant opted out of judging, a budget was spent, or the ledger was away):"
             " nothing is said of them."
+        )
+    if found.overall.waiting:
+        said.append(
+            f"{found.overall.waiting:,} sampled answers have no label yet: the figures may still"
+            " move."
         )
     if found.overall.unreadable:
         said.append(
@@ -82,6 +80,14 @@ def thresholds(found: RiskReport) -> str:
     )
 
 
+def reasons(found: RiskReport) -> str:
+    """Return why experts were chosen, most frequent first."""
+    said = [f"{why} {n:,}" for why, n in found.reasons.items()]
+    if found.degraded:
+        said.append(f"of all of them {found.degraded:,} while the ledger was away")
+    return ", ".join(said)
+
+
 def lines(found: RiskReport) -> Iterator[str]:
     """Yield the report, line by line."""
     period = found.period
@@ -93,7 +99,7 @@ def lines(found: RiskReport) -> Iterator[str]:
     if found.judge is not None:
         yield true_risk(found.judge, found.alpha)
     yield f"Threshold: {thresholds(found)}"
-    yield "Chosen because: " + ", ".join(f"{why} {n:,}" for why, n in found.reasons.items())
+    yield f"Chosen because: {reasons(found)}"
     for title, segments, is_promised in tables(found):
         yield ""
         yield f"{title}:"
@@ -108,8 +114,7 @@ def lines(found: RiskReport) -> Iterator[str]:
 
 def document(found: RiskReport) -> str:
     """Return the same figures for machines; readers refuse a format they do not know."""
-    made = {"kind": KIND, "format": FORMAT, "report": asdict(found)}
-    return json.dumps(made, default=_plain, allow_nan=False, ensure_ascii=False, indent=2)
+    return as_json(KIND, FORMAT, report=asdict(found))
 
 
 def page(found: RiskReport) -> str:
@@ -120,6 +125,7 @@ def page(found: RiskReport) -> str:
         "realised": realised,
         "left_out": left_out,
         "thresholds": thresholds,
+        "reasons": reasons,
         "true_risk": true_risk,
     }
     template = made.get_template("risk_report.html.j2")
@@ -144,15 +150,3 @@ def _row(one: Segment, *, is_promised: bool) -> str:
         f"{one.name}: {risk.requests:,} requests, {risk.judged:,} judged,"
         f" {interval(risk.rate)}{f', {risk.verdict}' if is_promised else ''}"
     )
-
-
-def _more(risk: ServedRisk) -> str:
-    if risk.labels_needed is None:
-        return ""
-    return f" At this rate about {risk.labels_needed:,} judged answers would decide it."
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in a report")

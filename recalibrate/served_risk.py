@@ -18,7 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from recalibrate.realised import CONFIDENCE, Interval, Verdict, labels_needed, wilson
+from recalibrate.realised import (
+    CONFIDENCE,
+    Interval,
+    Verdict,
+    labels_needed,
+    verdict_of,
+    wilson,
+)
 from store.records import OUTSIDE_PROMISE
 from store.served import ServedGroup
 
@@ -35,6 +42,8 @@ class ServedRisk:
     judged: int
     """Answers of other experts with a verdict or with one that could not be read."""
     unreadable: int
+    waiting: int
+    """Sampled answers of other experts that have no label yet."""
     uncovered: int
     """Served by other experts with no chance of a label: the promise says nothing of them, and they
     are left out."""
@@ -46,6 +55,11 @@ class ServedRisk:
     """Judged answers after which this same rate would decide; None: decided, or no number would."""
     excess: float
     """How far the rate lies above the target, in standard errors towards it; for Holm."""
+
+    @property
+    def covered(self) -> int:
+        """Return how many requests the rate is about."""
+        return self.requests - self.uncovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +83,7 @@ def served_risk(groups: Sequence[ServedGroup], *, alpha: float) -> ServedRisk:
     strata = _strata(covered)
     total = by_reference + sum(s.requests for s in strata)
     rate = _rate(strata, total) if total else None
-    verdict = _verdict(rate, alpha)
+    verdict = verdict_of(rate, alpha) if rate else Verdict.NOT_DECIDED
     judged = sum(s.judged for s in strata)
     needed = _needed(rate, alpha, (total - by_reference) / total) if judged and rate else None
     return ServedRisk(
@@ -77,6 +91,7 @@ def served_risk(groups: Sequence[ServedGroup], *, alpha: float) -> ServedRisk:
         by_reference=by_reference,
         judged=judged,
         unreadable=sum(s.unreadable for s in strata),
+        waiting=sum(g.sampled for g in covered) - judged,
         uncovered=sum(g.requests for g in others) - sum(g.requests for g in covered),
         rate=rate,
         verdict=verdict,
@@ -144,14 +159,6 @@ def _share(one: _Stratum, *, otherwise: float) -> Interval:
         low=wilson(one.unacceptable, one.judged).low,
         high=wilson(one.unacceptable + one.unreadable, one.judged).high,
     )
-
-
-def _verdict(rate: Interval | None, alpha: float) -> Verdict:
-    if rate is not None and rate.high <= alpha:
-        return Verdict.HELD
-    if rate is not None and rate.low > alpha:
-        return Verdict.NOT_HELD
-    return Verdict.NOT_DECIDED
 
 
 def _needed(rate: Interval, alpha: float, share: float) -> int | None:

@@ -87,14 +87,19 @@ def verdict(realised: Realised, alpha: float) -> str:
         f" {percent(realised.rate.value)}; the 95 % interval is"
         f" {percent(realised.rate.low)} to {percent(realised.rate.high)}"
     )
-    match realised.verdict:
+    return sentence(realised.verdict, found, alpha, labels_needed=realised.labels_needed)
+
+
+def sentence(verdict: Verdict, found: str, alpha: float, *, labels_needed: int | None) -> str:
+    """Return what was found, ending with its interval, as one of the three states."""
+    match verdict:
         case Verdict.HELD:
             return f"Held: {found}, all of it at or under the target of {percent(alpha)}."
         case Verdict.NOT_HELD:
             return f"Not held: {found}, all of it above the target of {percent(alpha)}."
         case Verdict.NOT_DECIDED:
             target = f"with the target of {percent(alpha)} inside"
-            return f"Not decided: {found}, {target}. {_more(realised)}"
+            return f"Not decided: {found}, {target}. {_more(labels_needed)}"
 
 
 def not_covered(summary: Summary) -> str | None:
@@ -159,10 +164,7 @@ def _signed(amount: float) -> str:
     return usd(amount) if amount >= 0.0 else f"-{usd(-amount)}"
 
 
-def _more(realised: Realised) -> str:
-    if realised.labels_needed is None:
+def _more(labels_needed: int | None) -> str:
+    if labels_needed is None:
         return "No number of labels decides a rate that equals the target."
-    return (
-        f"If the rate stayed as it is, about {realised.labels_needed:,} judged answers would"
-        " decide it."
-    )
+    return f"If the rate stayed as it is, about {labels_needed:,} judged answers would decide it."

@@ -38,6 +38,7 @@ from store.records import (
     RequestId,
     RoutingStateRecord,
 )
+from store.served import Period
 from store.upkeep import Upkeep
 
 Publish = Callable[[Sequence[OutboxMessage]], None]
@@ -143,6 +144,10 @@ class States(Protocol):
         """Return the newest recalibrations first."""
         ...
 
+    def calibrations_in(self, period: Period) -> list[Calibration]:
+        """Return the recalibrations of a period, oldest first."""
+        ...
+
     def save_snapshot(self, kind: str, sha256: str, payload: bytes, *, now: datetime) -> None:
         """Keep a fitted artefact (clusters) under its hash; the first of a hash stays."""
         ...
@@ -206,6 +211,10 @@ class Operations(Protocol):
 
     def alerts(self, *, limit: int, kind: AlertKind | None = None) -> list[Alert]:
         """Return the newest alerts first, of one kind or of all."""
+        ...
+
+    def alerts_in(self, period: Period) -> list[Alert]:
+        """Return the alerts raised in a period, oldest first."""
         ...
 
     def reserve(self, kind: str, *, day: str, amount: int, limit: int) -> int:

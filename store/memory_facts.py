@@ -27,12 +27,7 @@ from store.records import (
     SampledRequest,
     day_of,
 )
-from store.served import Period, ServedGroup
-
-_ALIKE = (
-    *("tenant", "category", "expert", "reference", "reason", "degraded"),
-    *("inclusion_probability", "risk_target"),
-)
+from store.served import ALIKE, Period, ServedGroup
 
 
 class MemoryDecisions:
@@ -111,14 +106,14 @@ class MemoryDecisions:
     def served(self, period: Period) -> list[ServedGroup]:
         groups: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
         for decision in self._tables.decisions.values():
-            if period.since <= decision.decided_at < period.until:
-                counts = groups[tuple(getattr(decision, name) for name in _ALIKE)]
+            if decision.decided_at in period:
+                counts = groups[tuple(getattr(decision, name) for name in ALIKE)]
                 counts["requests"] += 1
                 counts["sampled"] += decision.is_sampled
                 if said := self._said(decision):
                     counts[said] += 1
         return [
-            ServedGroup(**dict(zip(_ALIKE, alike, strict=True)), **counts)  # type: ignore[arg-type]
+            ServedGroup(**dict(zip(ALIKE, alike, strict=True)), **counts)  # type: ignore[arg-type]
             for alike, counts in groups.items()
         ]
 

@@ -30,6 +30,7 @@ from store.records import (
     RequestId,
     RoutingStateRecord,
 )
+from store.served import Period
 from store.transitions import check_expert
 
 
@@ -148,6 +149,9 @@ class MemoryStates:
     def calibrations(self, *, limit: int) -> list[Calibration]:
         return self._tables.calibrations[::-1][:limit]
 
+    def calibrations_in(self, period: Period) -> list[Calibration]:
+        return [one for one in self._tables.calibrations if one.calibrated_at in period]
+
     def save_snapshot(self, kind: str, sha256: str, payload: bytes, *, now: datetime) -> None:
         if (kind, sha256) not in self._tables.snapshots:
             self._journal.put(self._tables.snapshots, (kind, sha256), payload)
@@ -233,6 +237,9 @@ class MemoryOperations:
     def alerts(self, *, limit: int, kind: AlertKind | None = None) -> list[Alert]:
         wanted = (a for a in reversed(self._tables.alerts) if kind is None or a.kind is kind)
         return list(itertools.islice(wanted, limit))
+
+    def alerts_in(self, period: Period) -> list[Alert]:
+        return [one for one in self._tables.alerts if one.raised_at in period]
 
     def reserve(self, kind: str, *, day: str, amount: int, limit: int) -> int:
         used = self._tables.budgets.get((kind, day), 0)

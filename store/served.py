@@ -15,10 +15,20 @@ class Period:
     since: datetime
     until: datetime
 
+    def __contains__(self, instant: datetime) -> bool:
+        return self.since <= instant < self.until
+
+
+ALIKE = (
+    *("tenant", "category", "expert", "reference", "reason", "degraded"),
+    *("inclusion_probability", "risk_target"),
+)
+"""What requests of one group have in common."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedGroup:
-    """Requests that differ in nothing that is named here, and what was judged of their answers."""
+    """Requests that have ``ALIKE`` in common, and what was judged of their answers."""
 
     tenant: str
     category: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from store.errors import NotFound
@@ -27,6 +28,7 @@ from store.postgres.tables import (
     feedback as held_feedback,
 )
 from store.records import Alert, AlertKind, ApiKey, AuditEntry, Feedback, RequestId
+from store.served import Period
 
 
 class PostgresPolicies:
@@ -95,6 +97,14 @@ class PostgresOperations:
         newest = select(alerts).order_by(alerts.c.alert_id.desc()).limit(limit)
         if kind is not None:
             newest = newest.where(func.coalesce(alerts.c.newer_kind, alerts.c.kind) == kind)
+        return self._alerts(newest)
+
+    def alerts_in(self, period: Period) -> list[Alert]:
+        at = alerts.c.raised_at
+        inside = select(alerts).where(at >= period.since, at < period.until)
+        return self._alerts(inside.order_by(alerts.c.alert_id))
+
+    def _alerts(self, chosen: Select[Any]) -> list[Alert]:
         return [
             Alert(
                 kind=known_or_newer(AlertKind, row["newer_kind"] or row["kind"]),
@@ -105,7 +115,7 @@ class PostgresOperations:
                 raised_at=utc(row["raised_at"]),
                 alert_id=row["alert_id"],
             )
-            for row in self._connection.execute(newest).mappings()
+            for row in self._connection.execute(chosen).mappings()
         ]
 
     def reserve(self, kind: str, *, day: str, amount: int, limit: int) -> int:

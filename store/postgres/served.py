@@ -9,7 +9,7 @@ from store.newer import known_or_newer
 from store.postgres.labels import IS_LEFT_OUT
 from store.postgres.tables import decisions, labels
 from store.records import TRAFFIC, ExpertId, Reason, day_of
-from store.served import Period, ServedGroup
+from store.served import ALIKE, Period, ServedGroup
 
 
 def served(connection: Connection, period: Period) -> list[ServedGroup]:
@@ -30,13 +30,7 @@ def served(connection: Connection, period: Period) -> list[ServedGroup]:
         .subquery("decided")
     )
     verdict = _verdict(decided)
-    alike = [
-        decided.c[name]
-        for name in (
-            *("tenant", "category", "expert", "reference", "reason", "degraded"),
-            *("inclusion_probability", "risk_target"),
-        )
-    ]
+    alike = [decided.c[name] for name in ALIKE]
     readable = verdict.c.score.is_not(None)
     counted = (
         select(

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, literal, select, update
+from sqlalchemy import Connection, RowMapping, Select, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from store.errors import StateSuperseded
@@ -15,6 +15,7 @@ from store.postgres.notify import announce
 from store.postgres.rows import utc
 from store.postgres.tables import calibrations, routing_states, snapshots, state_acks
 from store.records import Calibration, RoutingStateRecord
+from store.served import Period
 
 _held = routing_states.c
 
@@ -85,8 +86,16 @@ class PostgresStates:
 
     def calibrations(self, *, limit: int) -> list[Calibration]:
         newest = select(calibrations).order_by(calibrations.c.calibration_id.desc()).limit(limit)
+        return self._calibrations(newest)
+
+    def calibrations_in(self, period: Period) -> list[Calibration]:
+        at = calibrations.c.calibrated_at
+        inside = select(calibrations).where(at >= period.since, at < period.until)
+        return self._calibrations(inside.order_by(calibrations.c.calibration_id))
+
+    def _calibrations(self, chosen: Select[Any]) -> list[Calibration]:
         found = []
-        for row in self._connection.execute(newest).mappings():
+        for row in self._connection.execute(chosen).mappings():
             values: dict[str, Any] = dict(row) | {"calibrated_at": utc(row["calibrated_at"])}
             del values["calibration_id"]
             found.append(Calibration(**values))

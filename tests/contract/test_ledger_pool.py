@@ -21,6 +21,7 @@ from store.records import (
     Price,
     RequestId,
 )
+from store.served import Period
 from tests.contract.acts import R1, R2, at_once, decide
 from tests.factories import (
     CHEAP,
@@ -221,6 +222,18 @@ def test_calibrations_come_newest_first(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         assert tx.states.calibrations(limit=9) == [refused, calibration()]
         assert tx.states.calibrations(limit=1) == [refused]
+
+
+def test_calibrations_and_alerts_of_a_period_come_oldest_first(ledger: Ledger) -> None:
+    period = Period(since=later(0), until=later(10))
+    with ledger.begin() as tx:
+        for at in (-1, 0, 9, 10):
+            tx.states.record_calibration(calibration(calibrated_at=later(at)))
+            tx.operations.raise_alert(alert(subject=f"at {at}", raised_at=later(at)))
+    with ledger.begin() as tx:
+        found = tx.states.calibrations_in(period)
+        assert [one.calibrated_at for one in found] == [later(0), later(9)]
+        assert [one.subject for one in tx.operations.alerts_in(period)] == ["at 0", "at 9"]
 
 
 def test_the_first_snapshot_of_a_hash_stays_and_the_newest_of_a_kind_is_found(

@@ -17,7 +17,7 @@ from recalibrate.served_risk import served_risk, with_holm
 from store.clock import ManualClock
 from store.errors import NotFound
 from store.memory import MemoryLedger
-from store.records import Alert, AlertKind, Calibration, Reason
+from store.records import Alert, AlertKind, Calibration, ExpertId, Reason
 from store.served import Period, ServedGroup
 from tests.factories import CHEAP, NOON, STRONG, decided, label, later, settings
 
@@ -201,6 +201,38 @@ def calibration(threshold: float, seconds: int) -> Calibration:
         calibrated_at=later(seconds),
         took_ms=1.0,
     )
+
+
+def test_a_long_time_ago_is_told_as_fully_as_yesterday() -> None:
+    """Bug: the newest 10,000 recalibrations were looked through, however old the period."""
+    ledger = filled(8)
+    with ledger.begin() as tx:
+        tx.states.record_calibration(calibration(0.25, 0))
+        for _ in range(10_050):
+            tx.states.record_calibration(calibration(0.5, 200_000))
+    assert [one.threshold for one in reported(ledger).calibrations] == [0.25]
+
+
+def test_answers_that_wait_for_a_label_and_what_was_decided_without_the_ledger_are_said() -> None:
+    ledger = filled(40)
+    with ledger.begin() as tx:
+        tx.decisions.record(
+            [decided("late", inclusion_probability=1.0), decided("cut off", degraded=True)]
+        )
+    found = reported(ledger)
+    assert found.overall.waiting == 2
+    text = "\n".join(lines(found))
+    assert "2 sampled answers have no label yet" in text
+    assert "1 while the ledger was away" in text
+
+
+def test_every_reference_of_the_period_is_named() -> None:
+    ledger = filled(40)
+    with ledger.begin() as tx:
+        tx.decisions.record([decided("new", reference=ExpertId("stronger"))])
+    found = reported(ledger)
+    assert found.references == (STRONG, ExpertId("stronger"))
+    assert f"the reference, {STRONG}, stronger." in "\n".join(lines(found))
 
 
 def test_the_same_facts_have_the_same_hash_and_other_facts_another() -> None:
